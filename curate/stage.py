@@ -1,0 +1,143 @@
+"""What a stage is.
+
+A *map* stage is one pure function over a RecordBatch: same rows, same order, new columns.
+A *global* stage is a list of phases with a barrier between them, each a plain function over files.
+Both are plain functions with a `.stage` attribute, so `stages.NAME.NAME(batch, Config())` works from Python.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar
+
+import msgspec
+import pyarrow as pa
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Columns = Mapping[str, pa.DataType] | Callable[[Any], Mapping[str, pa.DataType]]
+Names = Sequence[str] | Callable[[Any], Sequence[str]]
+
+
+class Inputs(Protocol):
+    """What a phase of a global stage may read."""
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Rows of the task's unit, in order (phases over units)."""
+
+    def merged(self) -> Iterator[pa.Table]:
+        """What the phase before wrote for this task's range or unit, merged in key order, in bounded tables."""
+
+
+class Out(Protocol):
+    """Where a phase writes: records for the next phase, or (the last phase) kept and dropped rows."""
+
+    def write(self, table: pa.Table) -> None:
+        """Add records for the next phase; they are sorted by the phase's key, with a bounded memory."""
+
+    def keep(self, batch: pa.RecordBatch) -> None:
+        """Pass rows on to the next stage."""
+
+    def drop(self, batch: pa.RecordBatch, reasons: Mapping[str, pa.Array]) -> None:
+        """Drop rows; `reasons` holds the DROP columns other than drop_stage."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One journaled piece of a phase: a unit, or a range [low, high] of the key's first column."""
+
+    index: int
+    low: int = 0
+    high: int = 0
+
+
+@dataclass(frozen=True)
+class Phase:
+    """`run(task, inputs, out, config) -> counts`.
+
+    over   "units": one task per unit of the rows; "ranges": one per range of the key written by the phase before
+    key    columns that order the records written; the first is uint64. None for the last phase.
+    """
+
+    run: Callable[[Task, Inputs, Out, Any], Mapping[str, int]]
+    over: Literal["units", "ranges"]
+    key: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The declared contract of a stage; the engine checks what it can of it at plan and per batch."""
+
+    name: str
+    version: int
+    config: type[msgspec.Struct]
+    function: Callable[..., Any]
+    reads: Names
+    writes: Columns
+    removes: tuple[str, ...] = ()
+    load: Callable[[Any, Path], Any] | None = None
+    isolate: bool = False  # runs in a killable child; Config has `deadline_seconds` and `max_memory_mb`
+    ends_pass: bool = False  # costly: what it wrote is kept for other recipes
+    libraries: tuple[str, ...] = ()  # whose version decides the output
+    files: Callable[[Any], Sequence[str]] | None = None  # paths named by the config, part of the fingerprint
+    phases: tuple[Phase, ...] = ()
+    module: str = ""
+
+    @property
+    def is_global(self) -> bool:
+        return bool(self.phases)
+
+    def columns_read(self, config: Any) -> list[str]:
+        return list(self.reads(config) if callable(self.reads) else self.reads)
+
+    def columns_written(self, config: Any) -> dict[str, pa.DataType]:
+        return dict(self.writes(config) if callable(self.writes) else self.writes)
+
+
+def stage(
+    name: str,
+    *,
+    version: int,
+    config: type[msgspec.Struct],
+    reads: Names,
+    writes: Columns,
+    removes: Sequence[str] = (),
+    load: Callable[[Any, Path], Any] | None = None,
+    isolate: bool = False,
+    ends_pass: bool = False,
+    libraries: Sequence[str] = (),
+    files: Callable[[Any], Sequence[str]] | None = None,
+) -> Callable[[Function], Function]:
+    """Declare a map stage: `fn(batch, config)`, or `fn(batch, config, model)` with `load=fn(config, store)`.
+
+    `writes` maps each new column to its Arrow type (`text` when the stage edits it); a function of the Config
+    where it depends on it. The engine renames the columns when a recipe gives the stage another name.
+    """
+
+    def declare(function: Function) -> Function:
+        declared = Stage(
+            name, version, config, function, reads, writes, tuple(removes), load, isolate, ends_pass,
+            tuple(libraries), files, (), function.__module__,
+        )  # fmt: skip
+        function.stage = declared  # type: ignore[attr-defined]
+        return function
+
+    return declare
+
+
+def global_stage(
+    name: str,
+    *,
+    version: int,
+    config: type[msgspec.Struct],
+    reads: Names,
+    writes: Columns,
+    phases: Sequence[Phase],
+    libraries: Sequence[str] = (),
+) -> Stage:
+    """Declare a global stage: phases in order; the last one is over units and keeps or drops rows."""
+    last = phases[-1]
+    assert last.over == "units" and last.key is None and all(phase.key for phase in phases[:-1])
+    return Stage(
+        name, version, config, last.run, reads, writes, libraries=tuple(libraries), phases=tuple(phases),
+        ends_pass=True, module=last.run.__module__,
+    )  # fmt: skip
