@@ -1,0 +1,46 @@
+"""The one door to `tokenizers`: a hub-format folder or its tokenizer.json, and how many tokens texts have."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from curate.errors import ModelError
+
+
+def tokenizer_file(path: str) -> Path:
+    """The tokenizer.json behind a folder or file; ModelError where there is none."""
+    given = Path(path)
+    file = given / "tokenizer.json" if given.is_dir() else given
+    if not file.is_file():
+        raise ModelError(
+            f"no tokenizer at `{path}`", hint="name a folder with a tokenizer.json, or that file"
+        )
+    return file
+
+
+class Tokenizer:
+    """A tokenizer loaded once per worker."""
+
+    def __init__(self, path: str) -> None:
+        os.environ["TOKENIZERS_PARALLELISM"] = (
+            "false"  # workers are processes; threads inside them fight for cores
+        )
+        from tokenizers import Tokenizer as Library
+
+        file = tokenizer_file(path)
+        try:
+            self._library: Any = Library.from_file(str(file))
+        except Exception as error:  # the library raises bare Exception for a file it cannot read
+            raise ModelError(
+                f"cannot read the tokenizer `{file}`: {error}", hint="save it again in hub format"
+            ) from None
+        self._library.no_truncation()  # a folder may carry both, and either would change the counts
+        self._library.no_padding()
+
+    def counts(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, without special tokens."""
+        return [
+            len(encoding)
+            for encoding in self._library.encode_batch_fast(list(texts), add_special_tokens=False)
+        ]
