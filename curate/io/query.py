@@ -7,7 +7,7 @@ runs it.
 
 import glob
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -219,9 +219,22 @@ def query(connection: Any, sql: str) -> pa.RecordBatchReader:
         statements = connection.extract_statements(sql)
         if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
             raise ConfigError("only one SELECT is allowed", hint=hint)
-        return connection.sql(statements[0].query).to_arrow_reader()
+        found = connection.sql(statements[0].query).to_arrow_reader()
     except duckdb.Error as error:
         raise ConfigError(f"the query failed: {str(error).strip()}", hint=hint) from None
+    return pa.RecordBatchReader.from_batches(found.schema, _rows(found))
+
+
+def _rows(found: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from found
+    except (
+        OSError,
+        pa.ArrowException,
+    ) as error:  # so arrive a cast that fails and a part that cannot be read
+        raise DataError(
+            f"the query failed: {str(error).strip()}", hint="TRY_CAST gives null where a cast fails"
+        ) from None
 
 
 def _dataset(files: list[Path], empty: pa.Schema) -> Any:
@@ -231,12 +244,8 @@ def _dataset(files: list[Path], empty: pa.Schema) -> Any:
 
     if not files:
         return empty.empty_table()
-    first_of_folder = {
-        file.parent: file for file in reversed(files)
-    }  # a folder has one schema, fixed at plan
-    union = pa.unify_schemas(
-        [pq.read_schema(file) for file in first_of_folder.values()], promote_options="permissive"
-    )
+    first = {file.parent: file for file in reversed(files)}  # a folder has one schema, fixed at plan
+    union = pa.unify_schemas([pq.read_schema(file) for file in first.values()], promote_options="permissive")
     found = ds.dataset([str(file) for file in files], format="parquet", partitioning="hive")
     return found.replace_schema(pa.unify_schemas([union, found.schema], promote_options="permissive"))
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.errors import ConfigError, DataError
+from curate.errors import ConfigError, CurateError, DataError
 from curate.io import expression
 from curate.io.query import Conjunct, Predicate, open_dataset, query
 from curate.schema import DROP, QUARANTINE
@@ -406,6 +406,13 @@ def test_a_query_reads_the_folder_and_nothing_else(tmp_path: Path, sql: str) -> 
     with pytest.raises(ConfigError):
         query(open_dataset(folder), sql.format(folder=folder, outside=outside)).read_all()
     assert sorted(path.name for path in folder.iterdir()) == ["part-00000.parquet"]
+
+
+@pytest.mark.parametrize("good", [1, 300_000])
+def test_a_cast_that_fails_early_or_late_is_our_error(tmp_path: Path, good: int) -> None:
+    write(tmp_path, "part-00000.parquet", id=[*["1"] * good, "x"])
+    with pytest.raises(CurateError, match="Could not convert"):
+        rows_of(tmp_path, "SELECT id::int FROM docs")
 
 
 def test_a_folder_that_is_no_output_is_refused(tmp_path: Path) -> None:
