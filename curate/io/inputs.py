@@ -1,0 +1,193 @@
+"""Where rows come from: lists the input, fixes its schema, cuts its files into slices, reads them.
+
+Everything here is a function of the input and the recipe alone: the same rows come in the same order whatever the size
+of units and batches. What a row of each format looks like is written in warc, jsonl, parquet and documents.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import pyarrow as pa
+
+from curate.errors import ConfigError, DataError
+from curate.io import documents, jsonl, parquet, warc
+from curate.io.batches import Batcher
+from curate.io.listing import list_files
+from curate.io.slices import (
+    LINK_BYTES,
+    LINK_END,
+    FileScan,
+    Input,
+    InputFile,
+    LinkEnd,
+    Report,
+    Row,
+    Slice,
+    near_names,
+)
+from curate.schema import CORE
+
+__all__ = [
+    "LINK_BYTES",
+    "LINK_END",
+    "FileScan",
+    "Input",
+    "InputFile",
+    "LinkEnd",
+    "Report",
+    "Slice",
+    "input_schema",
+    "list_files",
+    "read",
+    "scan",
+]
+
+
+def input_schema(root: str, files: Sequence[InputFile], config: Input) -> pa.Schema:
+    """The columns of every row, fixed before the run: the union over the files.
+
+    Parquet files give theirs by footer, JSON Lines by the keys of their first lines (keys first seen later stay in
+    `extra`); one name with two types is a DataError.
+    """
+    if (config.columns or config.id) and not any(f.format in ("jsonl", "parquet") for f in files):
+        raise ConfigError(
+            "`id` and `columns` name columns, and this input has none",
+            hint="leave them out: only JSON Lines and Parquet have columns of their own",
+            where="input",
+        )
+    found: dict[str, tuple[pa.DataType, str]] = {}
+    readable = False
+    keys = _peek([file for file in files if file.format == "jsonl"], config)
+    for file in files:
+        columns: dict[str, pa.DataType] | None
+        if file.format == "parquet":
+            columns = parquet.columns(file, config)
+        elif file.format == "jsonl":
+            columns = jsonl.columns(keys[file.name], config, file.own_ids)
+        else:
+            columns = warc.columns() if file.format == "warc" else documents.columns(file.format)
+        readable |= columns is not None
+        for name, type_ in (columns or {}).items():
+            before, where = found.get(name, (pa.null(), file.name))
+            found[name] = _union(name, before, where, type_, file.name), file.name
+    if not readable:
+        raise DataError(f"none of the {len(files)} files can be read", hint="are they Parquet?", where=root)
+    found.setdefault("text", (CORE["text"], ""))
+    first = [name for name in (*CORE, "source_id", "html") if name in found]
+    order = first + [name for name in found if name not in first and name != "extra"]
+    return pa.schema({name: found[name][0] for name in order + ["extra"] * ("extra" in found)})
+
+
+def _union(name: str, before: pa.DataType, where: str, type_: pa.DataType, file: str) -> pa.DataType:
+    if before == type_ or pa.types.is_null(type_):
+        return before
+    if pa.types.is_null(before):
+        return type_
+    if {before, type_} == {pa.string(), pa.large_string()}:
+        return pa.large_string()
+    raise DataError(
+        f"column `{name}` is {before} in `{where}` and {type_} in `{file}`",
+        hint="read them in two runs, or rename the column in one of the files",
+        where="input",
+    )
+
+
+def _peek(files: Sequence[InputFile], config: Input) -> dict[str, list[str]]:
+    # keys of each file's first lines; a column that the recipe names must be there
+    seen: dict[str, list[str]] = {}
+    everything: dict[str, None] = {}
+    for file in files:
+        keys = jsonl.peek_keys(file)
+        seen[file.name] = keys or []
+        if keys is None:
+            continue
+        everything |= dict.fromkeys(keys)
+        id_key = jsonl.id_key(config, file.own_ids)
+        if id_key and id_key not in keys:
+            hint = near_names(id_key, keys)
+            raise ConfigError(
+                f"`{file.path}` has no key `{id_key}` in its first rows", hint=hint, where="input"
+            )
+        mapping = jsonl.key_columns(config, file.own_ids)
+        if not {"text", "html"} & {mapping.get(key) for key in keys}:
+            text = next((theirs for theirs, ours in mapping.items() if ours == "text"), "text")
+            raise ConfigError(
+                f"`{file.path}` has no key `{text}` in its first rows",
+                hint=f"say which one it is: columns: {{text: ...}}; {near_names(text, keys)}",
+                where="input",
+            )
+    for name in config.columns.values():
+        if everything and name not in everything and not any(file.format == "parquet" for file in files):
+            hint = near_names(name, everything)
+            raise ConfigError(f"no file has a key `{name}` in its first rows", hint=hint, where="input")
+    return seen
+
+
+def scan(
+    root: str,
+    file: InputFile,
+    config: Input,
+    unit_bytes: int,
+    on_id: Callable[[int, str], None] | None,
+) -> FileScan:
+    """One pass over a file: digest of its content, slices of about `unit_bytes`, rows where counting is free.
+
+    `on_id` gets (ordinal, id) of every row whose id the input brings.
+    """
+    if file.format == "parquet":
+        return parquet.scan(file, config, unit_bytes, on_id)
+    if file.format == "jsonl":
+        return jsonl.scan(file, config, unit_bytes, on_id)
+    if file.format == "warc":
+        return warc.scan(file, unit_bytes, on_id)
+    return documents.scan(file)
+
+
+def read(
+    root: str,
+    slices: Sequence[Slice],
+    config: Input,
+    schema: pa.Schema,
+    report: Report,
+    *,
+    batch_rows: int = 4096,
+    batch_bytes: int = 16 << 20,
+    max_document_bytes: int = 64 << 20,
+    first_link: int = 0,
+) -> Iterator[pa.RecordBatch | LinkEnd]:
+    """Rows of the slices, in order, as batches of exactly `schema`.
+
+    A batch has at most `batch_rows` rows and `batch_bytes` of text and html (one row at least). After the last row
+    of each link of a chain comes LINK_END; what was reported before it belongs to that link.
+    """
+    pending = Batcher(schema, batch_rows, batch_bytes)
+    for part in slices:
+        if part.format == "parquet":
+            yield from pending.flush()
+            yield from parquet.read(
+                root,
+                part,
+                config,
+                schema,
+                report,
+                batch_rows=batch_rows,
+                batch_bytes=batch_bytes,
+                max_document_bytes=max_document_bytes,
+            )
+            continue
+        for item in _rows(root, part, config, schema, report, max_document_bytes, first_link):
+            if isinstance(item, LinkEnd):
+                yield from pending.flush()
+                yield item
+            else:
+                yield from pending.add(*item)
+    yield from pending.flush()
+
+
+def _rows(
+    root: str, part: Slice, config: Input, schema: pa.Schema, report: Report, cap: int, first_link: int
+) -> Iterator[tuple[int, Row] | LinkEnd]:
+    if part.format == "jsonl":
+        return jsonl.read(root, part, config, schema, report, max_document_bytes=cap, first_link=first_link)
+    if part.format == "warc":
+        return warc.read(root, part, report, max_document_bytes=cap, first_link=first_link)
+    return documents.read(root, part, report, max_document_bytes=cap)

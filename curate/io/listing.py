@@ -1,0 +1,198 @@
+"""Files of an input: paths, globs and folders, local or at any fsspec address, each with its format.
+
+A folder gives what it holds of known formats (with `format:` every file), without names that begin with `_` or `.`.
+A path or a glob that leads to an unknown ending is an error: nothing named is left out silently. The root, which file
+names are relative to, is the longest common folder of the paths before their first glob character. A folder with
+`_curate/` is one of our own outputs: complete, its parts are read and keep their ids; incomplete, it is refused.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from curate.errors import ConfigError, DataError
+from curate.io.documents import FORMATS as DOCUMENTS
+from curate.io.files import is_remote
+from curate.io.slices import Input, InputFile, near_names
+
+FORMATS = ("warc", "jsonl", "parquet", *DOCUMENTS)
+_PACKED = ("gz", "zst", "zstd")
+_ENDINGS = {
+    **{ending: "warc" for ending in ("warc", "warc.gz", "wet", "wet.gz", "wat", "wat.gz")},
+    **{ending: "jsonl" for ending in ("jsonl", "ndjson")},
+    **{f"{ending}.{packed}": "jsonl" for ending in ("jsonl", "ndjson", "json") for packed in _PACKED},
+    **{ending: "parquet" for ending in ("parquet", "pq")},
+    **{ending: format for format, endings in DOCUMENTS.items() for ending in endings},
+}
+
+
+def list_files(config: Input, base: Path) -> tuple[str, list[InputFile]]:
+    """The input root and its files, sorted by name. Relative paths start from `base`."""
+    if config.format is not None and config.format not in FORMATS:
+        hint = near_names(config.format, FORMATS)
+        raise ConfigError(f"unknown format `{config.format}`", hint=hint, where="input")
+    sizes: dict[str, int] = {}
+    formats: dict[str, str] = {}
+    own: dict[str, bool] = {}
+    roots, systems = [], []
+    for path in config.paths:
+        system, address, root, kind = _look(path, base)
+        systems.append(system)
+        roots.append(root)
+        files = _files(system, address, root, kind)
+        if kind == "directory" and not config.format:
+            files = _known(path, files)
+        for name, size in files.items():
+            sizes[name], formats[name] = size, _format(name, config.format)
+            own[name] = _is_own(system, name, root, own)
+        if not files:
+            raise DataError(f"nothing to read at `{path}`", hint=f"looked at {address}", where="input")
+    if len({str(system.protocol) for system in systems}) > 1:
+        raise ConfigError("the paths lie on different systems", hint="one input, one system", where="input")
+    root = os.path.commonpath(roots)
+    found = [
+        InputFile(_address(systems[0], name), _relative(name, root), formats[name], sizes[name], own[name])
+        for name in sizes
+    ]
+    return _address(systems[0], root), sorted(found, key=lambda file: file.name)
+
+
+def _look(path: str, base: Path) -> tuple[Any, str, str, str]:
+    # (file system, address there, root, "directory" | "file" | "glob")
+    from fsspec.core import url_to_fs
+
+    if not is_remote(path):
+        path = str(base.absolute() / os.path.expanduser(path.removeprefix("file://")))
+    try:
+        system, address = url_to_fs(path)
+        address = address.rstrip("/") or "/"
+        kind = "glob"
+        if not system.exists(address):
+            if not set("*?[") & set(address):
+                raise DataError(f"there is nothing at `{path}`", hint=_beside(system, address), where="input")
+        else:
+            kind = "directory" if system.isdir(address) else "file"
+    except DataError:
+        raise
+    except ImportError as error:
+        hint = "install what it needs; for s3://: pip install 'curate[s3]'"
+        raise ConfigError(f"cannot open `{path}`: {error}", hint=hint, where="input") from error
+    except Exception as error:  # every kind of store has errors of its own
+        raise DataError(f"cannot open `{path}`: {error}", hint="check the address and the keys") from error
+    if kind == "directory":
+        return system, address, address, kind
+    first = min((address.find(c) for c in "*?[" if c in address), default=-1) if kind == "glob" else -1
+    return system, address, address[:first].rpartition("/")[0] or "/", kind
+
+
+def _beside(system: Any, address: str) -> str:
+    folder, _, name = address.rpartition("/")
+    if not system.isdir(folder or "/"):
+        return f"there is no folder {folder} either"
+    return near_names(name, [str(n).rpartition("/")[2] for n in system.ls(folder or "/", detail=False)][:50])
+
+
+def _files(system: Any, address: str, root: str, kind: str) -> dict[str, int]:
+    # address -> size; folders that a glob matches are walked
+    if kind == "file":
+        return {address: int(system.info(address)["size"])}
+    matched = {address: {"type": "directory"}} if kind == "directory" else system.glob(address, detail=True)
+    spelled = {part[0] for part in address[len(root) :].split("/") if part[:1] in ("_", ".")}
+    sizes: dict[str, int] = {}
+    for name, info in matched.items():
+        below = system.find(name, detail=True) if info["type"] == "directory" else {name: info}
+        if info["type"] == "directory":
+            _refuse_incomplete(system, name)
+        for file, about in below.items():
+            hidden = {part[0] for part in file[len(root) :].split("/") if part[:1] in ("_", ".")}
+            if about["type"] == "file" and not hidden - spelled:
+                sizes[file] = int(about["size"])
+    return sizes
+
+
+def _known(path: str, files: dict[str, int]) -> dict[str, int]:
+    for name in files:
+        _refuse_arc(name)
+    known = {name: size for name, size in files.items() if _ending(name) in _ENDINGS}
+    if files and not known:
+        endings = sorted({f".{_ending(name)}" for name in files})[:8]
+        raise ConfigError(
+            f"no file below `{path}` has an ending we know; there are {', '.join(endings)}",
+            hint=f"say what they are with `format:` ({', '.join(FORMATS)})",
+            where="input",
+        )
+    return known
+
+
+def _format(name: str, given: str | None) -> str:
+    _refuse_arc(name)
+    format = given or _ENDINGS.get(_ending(name))
+    if format is None:
+        raise ConfigError(
+            f"`{name}`: the ending is not one we know",
+            hint=f"say what it is with `format:` ({', '.join(FORMATS)}), or narrow the path",
+            where="input",
+        )
+    return format
+
+
+def _refuse_arc(name: str) -> None:
+    if _ending(name) in ("arc", "arc.gz"):
+        raise ConfigError(
+            f"`{name}`: ARC files are not read",
+            hint="convert it first: warcio recompress FILE.arc.gz FILE.warc.gz",
+            where="input",
+        )
+
+
+def _ending(name: str) -> str:
+    parts = name.rpartition("/")[2].lower().split(".")[1:]
+    return ".".join(parts[-2:] if parts and parts[-1] in _PACKED else parts[-1:])
+
+
+def _is_own(system: Any, name: str, root: str, known: dict[str, bool]) -> bool:
+    # a part below a folder of ours; folders are looked at once
+    if not name.rpartition("/")[2].startswith("part-"):
+        return False
+    return any(_is_output(system, folder, known) for folder in _folders(name, root))
+
+
+def _folders(name: str, root: str) -> Iterator[str]:
+    folder = name.rpartition("/")[0]
+    while len(folder) >= len(root) and folder:
+        yield folder
+        folder = folder.rpartition("/")[0]
+
+
+def _is_output(system: Any, folder: str, known: dict[str, bool]) -> bool:
+    if folder not in known:
+        _refuse_incomplete(system, folder)
+        known[folder] = system.exists(f"{folder}/_curate/manifest.json")
+    return known[folder]
+
+
+def _refuse_incomplete(system: Any, folder: str) -> None:
+    if system.isdir(f"{folder}/_curate") and not system.exists(f"{folder}/_curate/manifest.json"):
+        raise DataError(
+            f"`{folder}` is the output of a run that is not complete",
+            hint="finish it first: the command that began it resumes it",
+            where="input",
+        )
+
+
+def _is_local(system: Any) -> bool:
+    return "file" in (system.protocol if isinstance(system.protocol, tuple) else (system.protocol,))
+
+
+def _address(system: Any, name: str) -> str:
+    return name if _is_local(system) else str(system.unstrip_protocol(name))
+
+
+def _relative(name: str, root: str) -> str:
+    relative = name[len(root) :].lstrip("/")
+    try:
+        relative.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"the file name {relative!r} is not UTF-8", hint="rename the file") from None
+    return relative

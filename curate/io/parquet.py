@@ -1,0 +1,309 @@
+"""Parquet in: row-group ranges, at pyarrow's own speed. (Parts are written by the engine.)
+
+Rows     a row whose strings are not UTF-8 is quarantined bad_utf8, one without text and html null_text, one over the
+         size limit too_long, one without the mapped id bad_id. What cannot be decoded of a row group is one row each,
+         corrupt_row_group, by ordinal; a file without a readable footer is one row, unreadable_file.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curate.errors import ConfigError, DataError
+from curate.io.batches import cut, document_bytes
+from curate.io.files import is_remote
+from curate.io.slices import FileScan, Input, InputFile, Report, Slice, near_names, row_ids
+from curate.io.sources import DigestingFile, join, open_source
+from curate.schema import CORE, RAW_CAP_BYTES
+
+_TEXT_NAMES = ("content", "contents", "body", "raw_content", "markdown", "document", "code")
+_UNREADABLE = (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError)
+
+
+def file_columns(path: str, names: list[str], config: Input, own_ids: bool) -> dict[str, str | None]:
+    """Our columns in order -> the file's column that fills each (None: made by us). ConfigError where it cannot be."""
+    for theirs in names:
+        if names.count(theirs) > 1:
+            raise ConfigError(f"`{path}` has two columns called `{theirs}`", hint="rename one in the file")
+    renamed = {ours: theirs for ours, theirs in config.columns.items() if ours != "id"}
+    id_column = config.id_column or ("id" if own_ids else None)
+    for theirs in [*renamed.values(), *([id_column] if id_column else [])]:
+        if theirs not in names:
+            raise ConfigError(
+                f"`{path}` has no column `{theirs}`", hint=near_names(theirs, names), where="input"
+            )
+    found: dict[str, str | None] = {"id": id_column, **renamed}
+    # a core column may be the id and stay what it is as well (`id: url`)
+    taken = set(renamed.values()) | ({id_column} if id_column == "id" or id_column not in CORE else set())
+    for theirs in names:
+        if theirs not in taken:
+            ours = "source_id" if theirs == "id" else theirs
+            if theirs == "licence" and "license" not in {*names, *renamed}:
+                ours = "license"
+            if ours in found:
+                raise ConfigError(
+                    f"`{path}` has two columns for `{ours}`: `{found[ours]}` and `{theirs}`",
+                    hint=f"rename one: columns: {{{theirs}_2: {theirs}}}",
+                    where="input",
+                )
+            found[ours] = theirs
+    if "text" not in found and "html" not in found:
+        guess = next((name for name in names if name in _TEXT_NAMES), "...")
+        raise ConfigError(
+            f"`{path}` has no column `text`; it has {', '.join(names)}",
+            hint=f"say which one it is: columns: {{text: {guess}}}",
+            where="input",
+        )
+    found.setdefault("text", None)
+    return {n: found[n] for n in CORE if n in found} | {n: found[n] for n in found if n not in CORE}
+
+
+def columns(file: InputFile, config: Input) -> dict[str, pa.DataType] | None:
+    """Columns of the file as rows of ours; None when its footer cannot be read."""
+    try:
+        with _open(file.path) as parquet:
+            schema: pa.Schema = parquet.schema_arrow
+    except _UNREADABLE:
+        return None
+    mapping = file_columns(file.path, schema.names, config, file.own_ids)
+    return {
+        ours: CORE[ours] if theirs is None else _our_type(file.path, ours, theirs, schema.field(theirs).type)
+        for ours, theirs in mapping.items()
+    }
+
+
+def _is_string(type_: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_)
+    )
+
+
+def _our_type(path: str, ours: str, theirs: str, type_: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(type_):
+        type_ = type_.value_type
+    if ours == "html" and (_is_string(type_) or pa.types.is_binary(type_) or pa.types.is_large_binary(type_)):
+        return pa.large_binary()
+    if ours in CORE or ours == "source_id":
+        wanted = CORE.get(ours, pa.string())
+        plain = pa.types.is_primitive(type_) or pa.types.is_decimal(type_)
+        if _is_string(type_) or pa.types.is_null(type_):
+            return wanted
+        if ours != "text" and (pa.types.is_integer(type_) if ours == "id" else plain):
+            return wanted
+        raise ConfigError(
+            f"column `{theirs}` of `{path}` is {type_}, and `{ours}` must be a string",
+            hint="map another column" if ours != theirs else f"rename it: columns: {{{theirs}_2: {theirs}}}",
+            where="input",
+        )
+    if _is_string(type_):
+        return type_ if pa.types.is_large_string(type_) else pa.string()
+    return type_
+
+
+@contextlib.contextmanager
+def _open(path: str) -> Iterator[Any]:
+    # memory-mapped where it is local: pages of the file are shared by all workers
+    source = open_source(path)
+    with (
+        source,
+        pq.ParquetFile(
+            source if is_remote(path) else path,
+            memory_map=not is_remote(path),
+            page_checksum_verification=True,
+        ) as parquet,
+    ):
+        yield parquet
+
+
+def scan(
+    file: InputFile, config: Input, unit_bytes: int, on_id: Callable[[int, str], None] | None
+) -> FileScan:
+    """Digest of the content; row groups packed into slices of about `unit_bytes`."""
+    with DigestingFile(open_source(file.path)) as source:
+        digest = source.hexdigest()
+    try:
+        with _open(file.path) as parquet:
+            groups = [parquet.metadata.row_group(g) for g in range(parquet.metadata.num_row_groups)]
+            id_column = config.id_column or ("id" if file.own_ids else None)
+            if on_id and id_column:
+                _report_ids(parquet, id_column, on_id)
+    except _UNREADABLE:
+        return FileScan(digest, [Slice(file.name, "parquet", 0, 0, 0, 0, own_ids=file.own_ids)], None)
+    slices: list[Slice] = []
+    start = first = ordinal = size = 0
+    for index, group in enumerate(groups):
+        if index > start and size + group.total_byte_size > unit_bytes:
+            slices.append(Slice(file.name, "parquet", start, index, first, size, own_ids=file.own_ids))
+            start, first, size = index, ordinal, 0
+        ordinal, size = ordinal + group.num_rows, size + group.total_byte_size
+    if groups:
+        slices.append(Slice(file.name, "parquet", start, len(groups), first, size, own_ids=file.own_ids))
+    return FileScan(digest, slices, ordinal)
+
+
+def _report_ids(parquet: Any, column: str, on_id: Callable[[int, str], None]) -> None:
+    start = 0
+    for group in range(parquet.metadata.num_row_groups):
+        ordinal = start
+        try:
+            for batch in parquet.iter_batches(
+                1 << 16, row_groups=[group], columns=[column], use_threads=False
+            ):
+                for value in _cast(batch[0], pa.string()).cast(pa.binary()).to_pylist():
+                    if value is not None:
+                        on_id(ordinal, value.decode("utf-8", "replace"))
+                    ordinal += 1
+        except _UNREADABLE:
+            pass  # these rows are quarantined when they are read
+        start += parquet.metadata.row_group(group).num_rows
+
+
+def read(
+    root: str,
+    part: Slice,
+    config: Input,
+    schema: pa.Schema,
+    report: Report,
+    *,
+    batch_rows: int,
+    batch_bytes: int,
+    max_document_bytes: int,
+) -> Iterator[pa.RecordBatch]:
+    """Rows of a range of row groups."""
+    path = join(root, part.path)
+    with contextlib.ExitStack() as stack:
+        try:
+            parquet = stack.enter_context(_open(path))
+        except _UNREADABLE as error:
+            if part.stop:
+                raise _changed(path) from error
+            _quarantine(report, part, row_ids(part.path, 0, 1)[0], 0, "unreadable_file", str(error))
+            return
+        if not 0 < part.stop <= parquet.metadata.num_row_groups:
+            raise _changed(path)
+        to_ours = _Rows(path, part, parquet.schema_arrow.names, config, schema, report, max_document_bytes)
+        ordinal = part.ordinal
+        for group in range(part.start, part.stop):
+            size = parquet.metadata.row_group(group)
+            at_once = batch_bytes * size.num_rows // max(1, size.total_byte_size)
+            for raw in _group(
+                parquet, group, max(1, min(batch_rows, at_once)), to_ours.theirs, part, report, ordinal
+            ):
+                yield from cut(to_ours(raw, ordinal), batch_rows, batch_bytes)
+                ordinal += raw.num_rows
+            ordinal = part.ordinal + sum(
+                parquet.metadata.row_group(g).num_rows for g in range(part.start, group + 1)
+            )
+
+
+def _changed(path: str) -> DataError:
+    return DataError(
+        f"`{path}` is not what it was when the run was planned", hint="restore it, or plan anew with --fresh"
+    )
+
+
+def _quarantine(
+    report: Report, part: Slice, id: str, offset: int, reason: str, error: str, raw: bytes = b""
+) -> None:
+    report.quarantine(
+        id=id, source=part.path, offset=offset, reason=reason, error=error, raw=raw[:RAW_CAP_BYTES]
+    )
+
+
+def _group(
+    parquet: Any, group: int, at_once: int, names: list[str], part: Slice, report: Report, ordinal: int
+) -> Iterator[pa.RecordBatch]:
+    # Around a page that cannot be decoded it goes on row by row, so what is lost does not depend on `at_once`.
+    rows, done, error = parquet.metadata.row_group(group).num_rows, 0, "the row group ends early"
+    for step in (at_once, 64, 1):
+        seen = 0
+        try:
+            for batch in parquet.iter_batches(step, row_groups=[group], columns=names, use_threads=False):
+                new = batch.slice(max(0, done - seen))
+                seen += batch.num_rows
+                if new.num_rows:
+                    done += new.num_rows
+                    yield new
+            break
+        except _UNREADABLE as failure:
+            error = str(failure)
+    for lost, id in enumerate(row_ids(part.path, ordinal + done, rows - done), ordinal + done):
+        _quarantine(report, part, id, lost, "corrupt_row_group", error)
+
+
+def _cast(array: pa.Array, type_: pa.DataType) -> pa.Array:
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    return array if array.type == type_ else array.cast(type_)
+
+
+class _Rows:
+    """A batch as it lies in the file -> a batch of our schema, without the rows that are quarantined."""
+
+    def __init__(
+        self,
+        path: str,
+        part: Slice,
+        names: list[str],
+        config: Input,
+        schema: pa.Schema,
+        report: Report,
+        max_document_bytes: int,
+    ) -> None:
+        mapping = file_columns(path, names, config, part.own_ids)
+        self._mapping = {ours: theirs for ours, theirs in mapping.items() if ours in schema.names}
+        self.theirs = sorted({theirs for theirs in self._mapping.values() if theirs}, key=names.index)
+        self._part, self._schema, self._report, self._cap = part, schema, report, max_document_bytes
+
+    def __call__(self, raw: pa.RecordBatch, ordinal: int) -> pa.RecordBatch:
+        batch = pa.RecordBatch.from_arrays(
+            [self._column(raw, field, ordinal) for field in self._schema], schema=self._schema
+        )
+        reasons = self._reasons(raw, batch)
+        if not reasons:
+            return batch
+        keep = np.ones(batch.num_rows, bool)
+        for row, (reason, error) in sorted(reasons.items()):
+            keep[row] = False
+            id_, text = (
+                batch[name].slice(row, 1).cast(pa.large_binary())[0].as_py() for name in ("id", "text")
+            )
+            id_ = id_.decode("utf-8", "replace") if id_ else row_ids(self._part.path, ordinal + row, 1)[0]
+            _quarantine(self._report, self._part, id_, ordinal + row, reason, error, text or b"")
+        return batch.filter(pa.array(keep))
+
+    def _column(self, raw: pa.RecordBatch, field: pa.Field, ordinal: int) -> pa.Array:
+        theirs = self._mapping.get(field.name)
+        if theirs:
+            return _cast(raw.column(theirs), field.type)
+        if field.name == "id":
+            return pa.array(row_ids(self._part.path, ordinal, raw.num_rows), field.type)
+        return pa.nulls(raw.num_rows, field.type)
+
+    def _reasons(self, raw: pa.RecordBatch, batch: pa.RecordBatch) -> dict[int, tuple[str, str]]:
+        reasons: dict[int, tuple[str, str]] = {}
+        sizes = document_bytes(batch)
+        for row in np.flatnonzero(sizes > self._cap).tolist():
+            reasons[row] = "too_long", f"a document of {sizes[row]:,} bytes"
+        if batch["text"].null_count:
+            empty = batch["text"].is_null().to_numpy(zero_copy_only=False)
+            if "html" in self._schema.names:
+                empty = empty & batch["html"].is_null().to_numpy(zero_copy_only=False)
+            for row in np.flatnonzero(empty).tolist():
+                reasons[row] = "null_text", "no text in this row"
+        if batch["id"].null_count:
+            for row in np.flatnonzero(batch["id"].is_null().to_numpy(zero_copy_only=False)).tolist():
+                reasons[row] = "bad_id", "the id is missing"
+        try:
+            raw.validate(full=True)  # pyarrow does not look at the encoding when it reads
+        except pa.ArrowInvalid:
+            for row in range(raw.num_rows):
+                try:
+                    raw.slice(row, 1).validate(full=True)
+                except pa.ArrowInvalid as error:
+                    reasons[row] = "bad_utf8", str(error)
+        return reasons

@@ -1,0 +1,130 @@
+"""What the engine and the readers tell each other: files, slices of files, rows, and the ends of links."""
+
+import enum
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from typing import Any, Final, Protocol, TypeVar
+
+import msgspec
+import xxhash
+
+from curate.errors import ConfigError
+
+LINK_BYTES = 64 << 20  # decompressed bytes of one link of a chain
+
+Item = TypeVar("Item", bound=tuple[Any, ...])
+Row = dict[str, Any]  # column -> value; what a row does not name is null
+
+
+class Input(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`input:` of a recipe."""
+
+    path: str | tuple[str, ...]  # files, globs or folders; local or any fsspec address
+    format: str | None = None  # warc, jsonl, parquet, html, text or code; by file ending when left out
+    id: str | None = None  # column that holds the id
+    columns: dict[str, str] = {}  # our name -> the file's name: {text: content}
+
+    def __post_init__(self) -> None:
+        names = list(self.columns.values())
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ConfigError(
+                f"`columns` names `{twice[0]}` twice", hint="a column has one name", where="input"
+            )
+        if self.id and self.columns.get("id", self.id) != self.id:
+            raise ConfigError(
+                "`id` and `columns.id` name two columns", hint="leave one of them out", where="input"
+            )
+        if not self.paths:
+            raise ConfigError(
+                "`path` is empty", hint='say what to read: path: "data/*.parquet"', where="input"
+            )
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return (self.path,) if isinstance(self.path, str) else self.path
+
+    @property
+    def id_column(self) -> str | None:
+        """The file's column that becomes `id`, when the recipe names one."""
+        return self.id or self.columns.get("id")
+
+
+class InputFile(msgspec.Struct, frozen=True):
+    """One file of the input."""
+
+    path: str  # absolute, or an address
+    name: str  # relative to the input root, parts joined by '/'
+    format: str
+    size: int
+    own_ids: bool = False  # a part of one of our own outputs: its ids stay
+
+
+class Slice(msgspec.Struct, frozen=True):
+    """Part of one file. `start` and `stop` are row groups of Parquet, byte offsets of everything else."""
+
+    path: str  # relative to the input root
+    format: str
+    start: int
+    stop: int
+    ordinal: int  # ordinal in the file of its first row
+    bytes: int  # decompressed where that is known; for packing into units
+    chain: bool = False  # a compressed stream that can only be read from its start, link by link
+    own_ids: bool = False
+
+
+class FileScan(msgspec.Struct, frozen=True):
+    """What one pass over a file found."""
+
+    digest: str  # xxh3-128 of the whole content
+    slices: list[Slice]
+    rows: int | None  # None where counting would cost more than the scan; blank lines count as rows here
+
+
+class Report(Protocol):
+    """Where a reader says what did not become a row."""
+
+    def quarantine(
+        self, *, id: str, source: str, offset: int, reason: str, error: str, raw: bytes
+    ) -> None: ...
+
+    def skip(self, reason: str, count: int = 1) -> None: ...
+
+
+class LinkEnd(enum.Enum):
+    """End of a link of a chain."""
+
+    LINK_END = "link_end"
+
+
+LINK_END: Final = LinkEnd.LINK_END
+
+
+def by_links(items: Iterable[Item], first_link: int) -> Iterator[Item | LinkEnd]:
+    """Items, each beginning with its decompressed offset, with a LINK_END after each link of 64 MB.
+
+    An item belongs to the link its first byte is in. Items before `first_link` are passed over.
+    """
+    link = 0
+    for item in items:
+        while item[0] >= (link + 1) * LINK_BYTES:
+            if link >= first_link:
+                yield LINK_END
+            link += 1
+        if link >= first_link:
+            yield item
+    if link >= first_link:
+        yield LINK_END
+
+
+def near_names(name: str, names: Iterable[str]) -> str:
+    """A hint: which of `names` may have been meant."""
+    names = list(names)
+    near = get_close_matches(name, names, 3)
+    return f"did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else f"there are {', '.join(names)}"
+
+
+def row_ids(name: str, start: int, count: int) -> list[str]:
+    """`schema.row_id` of `count` rows in order, without encoding the path for each."""
+    prefix = f"{name}\0".encode("utf-8", "surrogateescape")
+    digest = xxhash.xxh3_128_hexdigest
+    return [digest(b"%s%d" % (prefix, ordinal)) for ordinal in range(start, start + count)]

@@ -1,0 +1,517 @@
+"""WARC (.warc, .warc.gz, WET): each response, resource or conversion record with a page or plain text is a row.
+
+HTML goes to `html`, transfer and content encodings undone; other text to `text`, decoded by the charset of its header,
+else as UTF-8, else by what its bytes look like. A page that is not UTF-8 but decodes in the charset of its HTTP header
+is stored as UTF-8, as nobody sees that header later. `id` is WARC-Record-ID, `url` WARC-Target-URI, `date` WARC-Date,
+`source` the file. A record's ordinal counts all records before it, of any type, broken ones included.
+
+Rows     skipped: request, warcinfo, metadata, revisit and other types by name; http_status (not 200); not_text.
+         Quarantined, one row each: bad_record (header or length that does not fit, broken gzip member, undecodable
+         payload), truncated, corrupt_stream, too_long, bad_utf8. Reading goes on at the next record.
+Differs  fastwarc ends silently at the first thing it cannot read, so records are framed here and it parses each one;
+         a payload whose gzip ends early keeps what was there, and one that only claims an encoding is taken as it is
+"""
+
+import codecs
+import io
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from curate.errors import DataError
+from curate.io.slices import FileScan, InputFile, LinkEnd, Report, Row, Slice, by_links
+from curate.io.sources import (
+    CHUNK_BYTES,
+    BrokenStream,
+    DigestingFile,
+    Source,
+    chunks,
+    gzip_member,
+    join,
+    only_padding,
+    open_source,
+)
+from curate.schema import CORE, RAW_CAP_BYTES, row_id
+
+_HEADER_CAP = 64 << 10
+_GZIP = b"\x1f\x8b\x08"
+_NEXT = re.compile(rb"\nWARC/\d\.")  # some crawlers still write 0.18
+_HEADER_END = re.compile(rb"\r?\n\r?\n")
+_LENGTH = re.compile(rb"(?im)^content-length[ \t]*:[ \t]*(\d{1,18})[ \t]*\r?$")
+_HTML = {"text/html", "application/xhtml+xml"}
+_TEXT = {"text/plain", "text/markdown", "text/x-markdown", "text/x-rst", "text/prs.fallenstein.rst"}
+_NO_TYPE = {"", "application/octet-stream", "application/unknown", "unknown", "unknown/unknown", "*/*"}
+_CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.I)
+_CHUNK_SIZE = re.compile(rb"(?:\r?\n)?([0-9a-fA-F]{1,8})[^\r\n]{0,256}\r?\n")
+_WIDER = {
+    "ascii": "cp1252", "iso8859-1": "cp1252", "iso8859-9": "cp1254", "gb2312": "gb18030", "gbk": "gb18030",
+    "shift_jis": "cp932", "euc_kr": "cp949",
+}  # fmt: skip
+_LOOKS_HTML = re.compile(rb"\s*(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html)\b", re.I | re.S)
+# codecs that Python has and the web has not; some are slow on purpose-made input
+_NO_CHARSET = {
+    "unicode-escape",
+    "raw-unicode-escape",
+    "idna",
+    "punycode",
+    "undefined",
+    "utf-7",
+    "mbcs",
+    "oem",
+}
+
+
+class Frame(NamedTuple):
+    """A record as it lies in the file, or what is there instead of one (`reason` is set)."""
+
+    position: int  # decompressed bytes before it: places it in a chain
+    ordinal: int
+    offset: int  # of the record, or of its gzip member, in the file
+    raw: bytes  # header and block, the block cut at the cap
+    length: int  # true length of header and block
+    reason: str = ""
+    error: str = ""
+
+
+def columns() -> dict[str, pa.DataType]:
+    """Columns of a row."""
+    return {name: CORE[name] for name in ("id", "text", "url", "source", "date")} | {
+        "html": pa.large_binary()
+    }
+
+
+class _Window:
+    """The part of a stream that is in memory."""
+
+    def __init__(self, stream: Iterator[bytes], start: int = 0) -> None:
+        self.data, self.start, self._stream = bytearray(), start, stream
+        self.ended, self.broken = False, BrokenStream("", "")
+
+    def have(self, size: int) -> bool:
+        """Read until `size` bytes are here; False when the stream ends before."""
+        while len(self.data) < size and not self.ended:
+            try:
+                self.data += next(self._stream)
+            except StopIteration:
+                self.ended = True
+            except BrokenStream as error:
+                self.ended, self.broken = True, error
+        return len(self.data) >= size
+
+    def drop(self, size: int) -> None:
+        """Forget the first bytes."""
+        del self.data[:size]
+        self.start += size
+
+    def pass_over(self, size: int) -> int:
+        """Read and forget; returns how many bytes there were."""
+        passed = 0
+        while passed < size and self.have(1):
+            step = min(size - passed, len(self.data))
+            self.drop(step)
+            passed += step
+        return passed
+
+    def skip_line_ends(self) -> None:
+        """Drop the blank lines between records."""
+        while self.have(1) and self.data[0] in b"\r\n":
+            self.drop(1)
+
+
+Found = tuple[int, bytes, int, str, str]  # position, raw, length, reason, error
+
+
+def _frames(window: _Window, reopen: Callable[[int], _Window], cap: int, end: int | None) -> Iterator[Found]:
+    # Records of one stream. A record counts once what follows it is another one or the end.
+    window.skip_line_ends()
+    nothing = True
+    while window.have(1):
+        nothing, start = False, window.start
+        head = bytes(window.data[:RAW_CAP_BYTES])
+        size, total, error = _header(window)
+        if not error and end is not None and start + total > end:
+            error = f"Content-Length says {total - size:,} bytes, the file ends before"
+        if not error:
+            raw, error = _take(window, total, min(total, size + cap))
+        if not error:
+            yield start, raw, total, "", ""
+            window.skip_line_ends()
+            continue
+        if window.start > start:
+            window = reopen(start + 1)
+        more = _find_next(window)
+        reason = window.broken.reason or ("truncated" if end is not None and not more else "bad_record")
+        yield start, head, window.start - start, reason, window.broken.error or error
+    if nothing and window.broken.reason:
+        yield window.start, b"", 0, window.broken.reason, window.broken.error
+
+
+def _header(window: _Window) -> tuple[int, int, str]:
+    # bytes of the WARC header, of header and block, and what is wrong with it
+    if not (window.have(7) and window.data.startswith(b"WARC/")):
+        return 0, 0, "no WARC record begins here"
+    size = 1024
+    while True:
+        more = window.have(size)
+        end = _HEADER_END.search(window.data, 0, min(size, len(window.data)))
+        if end or not more or size >= _HEADER_CAP:
+            break
+        size *= 4
+    if not end:
+        return 0, 0, "the WARC header does not end"
+    length = _LENGTH.search(window.data, 0, end.end())
+    if not length:
+        return 0, 0, "the WARC header has no Content-Length"
+    return end.end(), end.end() + int(length[1]), ""
+
+
+def _take(window: _Window, total: int, kept: int) -> tuple[bytes, str]:
+    # Leaves the window behind the record; on an error where it was, if all of the record is in memory.
+    short = not window.have(kept)
+    raw = bytes(window.data[:kept])
+    at = kept
+    if kept < total and not short:
+        window.drop(kept)
+        short = window.pass_over(total - kept) < total - kept
+        at = 0
+    if short:
+        return raw, f"Content-Length says {total:,} bytes with the header, the data ends before"
+    while window.have(at + 1) and window.data[at] in b"\r\n":
+        at += 1
+    window.have(at + 5)
+    following = bytes(window.data[at : at + 5])
+    if not b"WARC/".startswith(following) or (not following and window.broken.reason):
+        return raw, "Content-Length does not lead to the next record"
+    window.drop(at)
+    return raw, ""
+
+
+def _find_next(window: _Window) -> bool:
+    # Drops what is before the next line that opens a record; False when there is none.
+    while not (at := _NEXT.search(window.data)):
+        window.drop(max(0, len(window.data) - 8))
+        if not window.have(len(window.data) + 1):
+            window.drop(len(window.data))
+            return False
+    window.drop(at.start() + 1)
+    return True
+
+
+def frames(source: Source, size: int, part: Slice, cap: int) -> Iterator[Frame]:
+    """Every record that begins in the slice, and every stretch that is none, with blocks cut at `cap` bytes."""
+    split = _gzip_frames if is_gzip(source, part.path) else _plain_frames
+    for ordinal, (position, offset, found) in enumerate(split(source, size, part, cap), part.ordinal):
+        yield Frame(position, ordinal, offset, *found[1:])
+
+
+def _plain_frames(source: Source, size: int, part: Slice, cap: int) -> Iterator[tuple[int, int, Found]]:
+    def opened(at: int) -> _Window:
+        return _Window(chunks(source, at), at)
+
+    for found in _frames(opened(part.start), opened, cap, size):
+        if found[0] >= part.stop:
+            return
+        yield found[0], found[0], found
+
+
+def _gzip_frames(source: Source, size: int, part: Slice, cap: int) -> Iterator[tuple[int, int, Found]]:
+    position, offset = 0, part.start
+    while offset < part.stop and not only_padding(source, offset):
+        member, passed = _Member(source, offset), 0
+        for found in _frames(member.window(0), member.window, cap, None):
+            yield position + found[0], offset, found
+            passed = found[0] + found[2]
+        position += passed
+        offset = member.end or _next_member(source, offset + 1, size)
+
+
+class _Member:
+    """A gzip member, which may be opened again to look for what a wrong length jumped over."""
+
+    def __init__(self, source: Source, offset: int) -> None:
+        self._source, self._offset = source, offset
+        self.end = 0  # offset behind it, once its end was seen
+
+    def window(self, at: int) -> _Window:
+        window = _Window(self._content())
+        window.pass_over(at)
+        return window
+
+    def _content(self) -> Iterator[bytes]:
+        self.end = yield from gzip_member(self._source, self._offset)
+
+
+def is_gzip(source: Source, path: str) -> bool:
+    """By content where it is plain to see (crawlers and servers rename), else by file ending."""
+    source.seek(0)
+    begin = source.read(5)
+    return begin.startswith(_GZIP) or (path.endswith(".gz") and begin != b"WARC/")
+
+
+def _next_member(source: Source, start: int, size: int) -> int:
+    # the next gzip magic behind which there really is a record
+    kept = b""
+    for data in chunks(source, start):
+        data = kept + data
+        at = data.find(_GZIP)
+        while at >= 0:
+            if _opens_record(source, start - len(kept) + at):
+                return start - len(kept) + at
+            at = data.find(_GZIP, at + 1)
+        start += len(data) - len(kept)
+        kept = data[1 - len(_GZIP) :]
+    return size
+
+
+def _opens_record(source: Source, offset: int) -> bool:
+    try:
+        return next(gzip_member(source, offset)).lstrip(b"\r\n").startswith(b"WARC/")
+    except (BrokenStream, StopIteration):
+        return False
+
+
+def scan(file: InputFile, unit_bytes: int, on_id: Callable[[int, str], None] | None) -> FileScan:
+    """One pass: digest, ids, cuts at the first member (plain: record) after each `unit_bytes` of content."""
+    slices: list[Slice] = []
+    begun = (0, 0, 0)  # offset, ordinal and position of the slice being filled
+    member, rows, end, packed = (-1, 0, 0), 0, 0, False
+    whole = Slice(file.name, "warc", 0, file.size, 0, file.size)
+    with DigestingFile(open_source(file.path)) as source:
+        for frame in frames(source, file.size, whole, 2 * _HEADER_CAP):
+            if frame.offset != member[0]:
+                if frame.position - begun[2] >= unit_bytes:
+                    slices.append(
+                        Slice(file.name, "warc", begun[0], frame.offset, begun[1], frame.position - begun[2])
+                    )
+                    begun = frame.offset, frame.ordinal, frame.position
+                member = frame.offset, frame.ordinal, frame.position
+            end = frame.position + frame.length
+            # one member around many records can only be read from its start
+            packed |= frame.ordinal > member[1] and end - member[2] > unit_bytes
+            if not frame.reason and (record := _parse(frame.raw)) and not record.skip:
+                rows += 1
+                if on_id and record.id:
+                    on_id(frame.ordinal, record.id)
+        if packed:
+            slices = [Slice(file.name, "warc", 0, file.size, 0, end, chain=True)]
+        elif file.size > begun[0]:
+            slices.append(Slice(file.name, "warc", begun[0], file.size, begun[1], end - begun[2]))
+        return FileScan(source.hexdigest(), slices, rows)
+
+
+class _Record(NamedTuple):
+    parsed: Any  # fastwarc's record, its payload not yet read
+    skip: str  # why it is no row, or ""
+    id: str
+    html: bool
+    charset: str
+
+
+def _parse(raw: bytes) -> _Record | None:
+    # None: the headers cannot be read
+    from fastwarc.warc import ArchiveIterator, WarcRecordType
+
+    try:
+        parsed = next(ArchiveIterator(io.BytesIO(raw), parse_http=False, quirks_mode=True))
+        id = (parsed.record_id or "").strip().removeprefix("<").removesuffix(">")
+        kind = parsed.record_type
+        if kind not in (WarcRecordType.response, WarcRecordType.resource, WarcRecordType.conversion):
+            return _Record(parsed, str(kind).rpartition(".")[2], id, False, "")
+        declared, charset = _content_type(parsed.headers.get("Content-Type"))
+        if parsed.is_http:
+            parsed.parse_http(auto_decode="all", quirks_mode=True)
+            http = parsed.http_headers
+            if http is None or http.status_code is None:
+                return None
+            if http.status_code != 200:
+                return _Record(parsed, "http_status", id, False, "")
+            declared, charset = _content_type(http.get("Content-Type"))
+    except (OSError, ValueError, StopIteration):
+        return None
+    if declared in _NO_TYPE:
+        declared, _ = _content_type(parsed.headers.get("WARC-Identified-Payload-Type"))
+    if declared in _NO_TYPE:
+        declared = "text/html" if _LOOKS_HTML.match(raw[_http_body(raw) :][:1024]) else ""
+    skip = "" if declared in _HTML or declared in _TEXT else "not_text"
+    return _Record(parsed, skip, id, declared in _HTML, charset)
+
+
+def _http_body(raw: bytes) -> int:
+    # offset of what follows the WARC header and, where there is one, the HTTP header
+    end = _HEADER_END.search(raw)
+    at = end.end() if end else 0
+    if raw.startswith(b"HTTP/", at) and (end := _HEADER_END.search(raw, at)):
+        at = end.end()
+    return at
+
+
+def _content_type(value: str | None) -> tuple[str, str]:
+    # ("text/html", "utf-8") of 'Text/HTML; charset="UTF-8"'
+    kind, _, parameters = (value or "").partition(";")
+    charset = _CHARSET.search(parameters)
+    return kind.strip().lower(), charset[1] if charset else ""
+
+
+def read(
+    root: str, part: Slice, report: Report, *, max_document_bytes: int, first_link: int = 0
+) -> Iterator[tuple[int, Row] | LinkEnd]:
+    """Rows of a slice, each with its size in bytes, and the link ends of a chain."""
+    with open_source(join(root, part.path)) as source:
+        size = source.seek(0, io.SEEK_END)
+        if size < part.stop:
+            raise DataError(
+                f"`{join(root, part.path)}` is shorter than when the run was planned",
+                hint="restore the file, or plan anew with --fresh",
+            )
+        found: Iterator[Frame | LinkEnd] = frames(source, size, part, max_document_bytes + 2 * _HEADER_CAP)
+        for frame in by_links(found, first_link) if part.chain else found:  # type: ignore[type-var]
+            if isinstance(frame, LinkEnd):
+                yield frame
+            elif row := _row(frame, part, report, max_document_bytes):
+                yield row
+
+
+class _Bad(Exception):
+    """A record that should be a row and cannot be one: reason, error."""
+
+
+def _row(frame: Frame, part: Slice, report: Report, cap: int) -> tuple[int, Row] | None:
+    record = None if frame.reason else _parse(frame.raw)
+    if record and record.skip:
+        report.skip(record.skip)
+        return None
+    id = record.id if record and record.id else row_id(part.path, frame.ordinal)
+    try:
+        if frame.reason:
+            raise _Bad(frame.reason, frame.error)
+        if not record:
+            raise _Bad("bad_record", "the WARC or HTTP header of this record cannot be read")
+        payload = _payload(record, frame.raw, cap)
+        row: Row = {
+            "id": id,
+            "url": _header_text(record, "WARC-Target-URI"),
+            "source": part.path,
+            "date": _header_text(record, "WARC-Date"),
+        }
+        if record.html:
+            return len(payload), row | {"html": _as_utf8(payload, record.charset)}
+        return len(payload), row | {"text": _text(payload, record.charset)}
+    except _Bad as bad:
+        reason, error = bad.args
+        report.quarantine(
+            id=id,
+            source=part.path,
+            offset=frame.offset,
+            reason=reason,
+            error=error,
+            raw=frame.raw[:RAW_CAP_BYTES],
+        )
+        return None
+
+
+def _header_text(record: _Record, name: str) -> str | None:
+    value = record.parsed.headers.get(name)
+    return value.strip().removeprefix("<").removesuffix(">") if value else None
+
+
+def _payload(record: _Record, raw: bytes, cap: int) -> bytes:
+    data, error = _read(record.parsed.reader, cap)
+    if error and not data:
+        data = _undecoded(raw, record.parsed.http_headers, cap, error)
+    if len(data) > cap:
+        raise _Bad("too_long", f"a document of more than {cap:,} bytes")
+    return data
+
+
+def _read(reader: Any, cap: int) -> tuple[bytes, str]:
+    # at most one byte more than `cap`, however much there is: a decompression bomb stays in its bottle
+    pieces, left = [], cap + 1
+    try:
+        while left > 0 and (piece := reader.read(min(left, CHUNK_BYTES))):
+            pieces.append(piece)
+            left -= len(piece)
+    except OSError as error:
+        return b"".join(pieces), str(error)
+    return b"".join(pieces), ""
+
+
+def _undecoded(raw: bytes, headers: Any, cap: int, error: str) -> bytes:
+    # What fastwarc cannot decode: raw deflate, x-gzip, a body cut inside a chunk, encodings that are only claimed.
+    body = raw[_http_body(raw) :]
+    if "chunked" in (headers.get("Transfer-Encoding") or "").lower():
+        body = _dechunked(body) or body
+    encoding = (headers.get("Content-Encoding") or "").lower()
+    for bits in (47, -15) if "gzip" in encoding or "deflate" in encoding else ():
+        try:
+            return zlib.decompressobj(bits).decompress(body, cap + 1)
+        except zlib.error:
+            continue
+    head = body[:4096]
+    if b"\0" not in head and (head.lstrip().startswith(b"<") or _decodes(head)):
+        return body[: cap + 1]
+    raise _Bad("bad_record", f"the payload cannot be decoded: {error}")
+
+
+def _decodes(head: bytes) -> bool:
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _dechunked(body: bytes) -> bytes:
+    pieces, at = [], 0
+    while (head := _CHUNK_SIZE.match(body, at)) and (size := int(head[1], 16)):
+        pieces.append(body[head.end() : head.end() + size])
+        at = head.end() + size
+    return b"".join(pieces)
+
+
+def _codec(charset: str | None) -> str | None:
+    # as the web reads labels: latin-1 is windows-1252, gb2312 is gb18030
+    try:
+        name = codecs.lookup(charset or "").name
+    except (LookupError, ValueError):
+        return None
+    return None if name in _NO_CHARSET else _WIDER.get(name, name)
+
+
+def _decoded(data: bytes, codec: str | None) -> str | None:
+    try:
+        text = data.decode(codec) if codec else None
+        if text is not None:
+            text.encode()
+        return text
+    except (UnicodeError, LookupError):
+        return None
+
+
+def _as_utf8(page: bytes, charset: str) -> bytes:
+    codec = _codec(charset)
+    if (
+        codec is None
+        or codec == "utf-8"
+        or (not codec.startswith("utf-") and _decoded(page, "utf-8") is not None)
+    ):
+        return page
+    text = _decoded(page, codec)
+    return page if text is None else text.encode()
+
+
+def _text(data: bytes, charset: str) -> str:
+    text = _decoded(data, _codec(charset))
+    if text is None:
+        text = _decoded(data, "utf-8")
+    if text is None:
+        from resiliparse.parse.encoding import detect_encoding
+
+        text = _decoded(data, _codec(detect_encoding(data)))
+    if text is None or "\0" in text:
+        raise _Bad(
+            "bad_utf8", "the text decodes neither as its header says, nor as UTF-8, nor as what it looks like"
+        )
+    return text.removeprefix("\ufeff")
