@@ -40,7 +40,16 @@ class Child:
         os.ftruncate(row_fd, mmap.PAGESIZE)
         self._row = mmap.mmap(row_fd, mmap.PAGESIZE)
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "curate.child", target, str(theirs.fileno()), str(row_fd), str(os.getpid())],
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "curate.child",
+                target,
+                str(theirs.fileno()),
+                str(row_fd),
+                str(os.getpid()),
+            ],
             pass_fds=(theirs.fileno(), row_fd),
             stdin=subprocess.DEVNULL,
             stdout=2,  # our stdout is data

@@ -136,7 +136,9 @@ def global_stage(
 ) -> Stage:
     """Declare a global stage: phases in order; the last one is over units and keeps or drops rows."""
     last = phases[-1]
-    assert last.over == "units" and last.key is None and all(phase.key for phase in phases[:-1])
+    assert last.over == "units"
+    assert last.key is None
+    assert all(phase.key for phase in phases[:-1])
     return Stage(
         name, version, config, last.run, reads, writes, libraries=tuple(libraries), phases=tuple(phases),
         ends_pass=True, module=last.run.__module__,

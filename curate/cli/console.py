@@ -1,0 +1,185 @@
+"""What a person reads: errors, progress, summaries. Everything here goes to stderr; stdout is data."""
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from curate.errors import CurateError
+
+if TYPE_CHECKING:
+    from curate.engine.run import Result
+
+LINE_SECONDS = 30.0
+
+
+def say(text: str = "") -> None:
+    print(text, file=sys.stderr)
+
+
+def print_error(error: CurateError, *, as_json: bool, command: str) -> None:
+    """The error in words on stderr; with --json also as an object on stdout."""
+    if as_json:
+        body = {"kind": error.kind, "what": error.what, "hint": error.hint, "where": error.where}
+        print_json(
+            {"schema": f"curate.{command}/1", "status": "error", "exit": error.exit_code, "error": body}
+        )
+    say(f"error: {printable(str(error))}")
+    if error.hint:
+        say(f"\nhint: {printable(error.hint)}")
+
+
+def print_json(value: Any) -> None:
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    sys.stdout.flush()
+
+
+def printable(text: str) -> str:
+    """Text of a document or file name without terminal control sequences."""
+    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
+
+
+def human_bytes(size: float) -> str:
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if size < 1000 or unit == "TB":
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    raise AssertionError
+
+
+def human_seconds(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def table(rows: list[tuple[str, ...]], right: tuple[int, ...] = ()) -> list[str]:
+    """Lines of aligned columns; `right` names the columns that are numbers."""
+    if not rows:
+        return []
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def print_summary(result: "Result") -> None:
+    """Rows in, kept and dropped by stage and reason, tokens, speed, where the output is, what to do next."""
+    rows = result.rows
+    lines: list[tuple[str, ...]] = [("rows in", f"{rows.in_:,}", "")]
+    if rows.made:
+        lines.append(("made", f"{rows.made:,}", ""))
+    for stage, reasons in rows.dropped.items():
+        lines.append(
+            (f"dropped by {stage}", f"{sum(reasons.values()):,}", share(sum(reasons.values()), rows.in_))
+        )
+        top = sorted(reasons.items(), key=lambda item: -item[1])
+        lines += [
+            (f"    {printable(reason)[:60]}", f"{count:,}", share(count, rows.in_))
+            for reason, count in top[:12]
+        ]
+        if len(top) > 12:
+            lines.append((f"    {len(top) - 12} more reasons", f"{sum(c for _, c in top[12:]):,}", ""))
+    if rows.quarantined:
+        lines.append(("quarantined", f"{rows.quarantined:,}", share(rows.quarantined, rows.in_)))
+        lines += [(f"    {reason}", f"{count:,}", "") for reason, count in sorted(result.quarantined.items())]
+    lines.append(("kept", f"{rows.kept:,}", share(rows.kept, rows.in_)))
+    say()
+    for line in table(lines, right=(1, 2)):
+        say(line)
+    if rows.skipped:
+        say(f"skipped records: {', '.join(f'{v:,} {k}' for k, v in sorted(rows.skipped.items()))}")
+    tokens = f", {result.tokens:,} tokens" if result.tokens else ""
+    say(f"\ntext kept  {human_bytes(result.text_bytes)}{tokens}")
+    if result.fresh_units:
+        speed = f", {result.bytes_in / result.seconds / 1e6:.1f} MB/s" if result.seconds else ""
+        say(f"time       {human_seconds(result.seconds)}{speed} read")
+    else:
+        say("nothing was left to do: the dataset was complete")
+    say(f"output     {result.output}")
+    say(f"next       {result.next}")
+
+
+def share(part: int, whole: int) -> str:
+    return f"{part / whole:.1%}" if whole else ""
+
+
+class Progress:
+    """Listens to a run: bars on a terminal, one plain line every 30 s otherwise, nothing when quiet."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+        self.rows = self.bytes = self.kept = self.seen = self.units = self.units_done = 0
+        self.label = ""
+        self._started = self._told = time.monotonic()
+        self._bar: Any = None
+        if not quiet and sys.stderr.isatty():
+            self._bar = _bar()
+
+    def __call__(self, kind: str, data: Mapping[str, Any]) -> None:
+        """An event of the engine."""
+        if kind == "warning":
+            say(f"warning: {data['message']}")
+        elif kind == "resume" and not self.quiet:
+            say("resuming: work that was committed is not done again")
+        elif kind == "reuse" and not self.quiet:
+            say(f"pass {data['pass'] + 1} of {data['of']}: found in the work store")
+        elif kind == "plan" and not self.quiet:
+            say(f"planning: {data['files']:,} files, {human_bytes(data['bytes'])}")
+        elif kind == "pass":
+            self.label, self.units = f"pass {data['pass'] + 1} of {data['of']}", data["units"]
+            self.units_done = self.rows = self.bytes = self.kept = self.seen = 0
+            self._started = time.monotonic()
+        elif kind == "progress":
+            self.rows, self.bytes = self.rows + data["rows"], self.bytes + data["bytes"]
+        elif kind == "unit":
+            entry = data["entry"]
+            self.units_done += int(entry.last)
+            self.kept, self.seen = self.kept + entry.ledger.kept, self.seen + entry.ledger.rows_in
+        self._tell()
+
+    def _line(self) -> str:
+        took = max(time.monotonic() - self._started, 1e-9)
+        done = max(self.rows, self.seen)
+        left = took / self.units_done * (self.units - self.units_done) if self.units_done else 0
+        removed = f", {1 - self.kept / self.seen:.1%} removed" if self.seen else ""
+        eta = f", {human_seconds(left)} left" if left else ""
+        return f"{self.label}: {self.units_done}/{self.units} units, {done:,} rows, {done / took:,.0f} rows/s{removed}{eta}"
+
+    def _tell(self) -> None:
+        if self.quiet or not self.units:
+            return
+        if self._bar is not None:
+            self._bar.update(0, description=self._line(), completed=self.units_done, total=self.units)
+        elif time.monotonic() - self._told > LINE_SECONDS:
+            self._told = time.monotonic()
+            say(self._line())
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def _bar() -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn
+    from rich.progress import Progress as RichProgress
+
+    bar = RichProgress(
+        BarColumn(20),
+        TextColumn("{task.description}", markup=False),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    bar.add_task("", total=None)
+    bar.start()
+    return bar

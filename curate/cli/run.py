@@ -1,0 +1,196 @@
+"""`curate run` and `curate check`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from curate.errors import ConfigError
+
+Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML recipe.", show_default=False)]
+Output = Annotated[
+    str,
+    typer.Option(
+        "-o", "--output", help="Output folder or address; stands for output.path. `-`: an Arrow IPC stream."
+    ),
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change one value of the recipe; repeatable."),
+]
+StageFiles = Annotated[
+    list[str] | None,
+    typer.Option("--stages", metavar="FILE.py", help="A Python file that declares stages; repeatable."),
+]
+Store = Annotated[
+    str,
+    typer.Option("--store", help="Work store for finished passes; `.curate` beside the output by default."),
+]
+Workers = Annotated[int, typer.Option("--workers", min=0, help="Worker processes; 0: one per core.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless something is wrong.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    app.command("run")(run)
+    app.command("check")(check)
+
+
+def run(
+    recipe: Recipe,
+    output: Output = "",
+    sets: Sets = None,
+    workers: Workers = 0,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Make the dataset anew instead of going on.")
+    ] = False,
+    stages: StageFiles = None,
+    store: Store = "",
+    allow_quarantined: Annotated[
+        float | None,
+        typer.Option(
+            "--allow-quarantined",
+            help="Rows (or below 1 a share) that may be quarantined before the exit code is 4.",
+        ),
+    ] = None,
+    worker_memory: Annotated[
+        int,
+        typer.Option("--worker-memory-mb", help="A worker above this is killed and its unit tried again."),
+    ] = 4096,
+    events: Annotated[str, typer.Option("--events", metavar="FILE", help="One JSON line per event.")] = "",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run a recipe to its end, or go on where it stopped.
+
+    Example: curate run recipes/quickstart.yaml -o out/quickstart
+
+    Exit codes: 0 complete; 1 a guard stopped it; 2 usage or configuration, or the folder is in use; 3 incomplete,
+    run again to resume; 4 complete with more quarantined rows than allowed; 130 interrupted.
+    """
+    loaded = _load(recipe, output, sets, stages, store)
+    execute(loaded, stages or [], workers, fresh, allow_quarantined, worker_memory, events, as_json, quiet)
+
+
+def _load(recipe: str, output: str, sets: list[str] | None, stages: list[str] | None, store: str) -> Any:
+    from curate.recipe.recipe import load
+    from curate.stages import use_file
+
+    for file in stages or []:
+        use_file(file)
+    return load(recipe, sets=[*(sets or []), *([f"store={store}"] if store else [])], output=output)
+
+
+def execute(
+    recipe: Any, stage_files: list[str], workers: int, fresh: bool, allow_quarantined: float | None, worker_memory: int,
+    events: str, as_json: bool, quiet: bool,
+) -> None:  # fmt: skip
+    """Run a loaded recipe and end the process with its exit code."""
+    from curate.cli.console import Progress, print_json, print_summary
+    from curate.engine.run import run as run_recipe
+
+    progress = Progress(quiet)
+    listen = EventFile(events, progress) if events else progress
+    stream = recipe.output.path == "-"
+    if stream:
+        recipe, scratch = to_scratch(recipe)
+    try:
+        result = run_recipe(
+            recipe, workers=workers, fresh=fresh, stage_files=stage_files, max_memory_mb=worker_memory,
+            allow_quarantined=allow_quarantined, listen=listen,
+        )  # fmt: skip
+    finally:
+        progress.close()
+    if stream:
+        _write_stream(recipe.output.path)
+        scratch.cleanup()
+        result.output, result.next = "-", ""
+    if as_json and not stream:
+        print_json(result)
+    if not quiet or result.exit:
+        print_summary(result)
+    raise typer.Exit(result.exit)
+
+
+def to_scratch(recipe: Any) -> tuple[Any, Any]:
+    """The recipe with a temporary folder in place of `-`."""
+    from tempfile import TemporaryDirectory
+
+    import msgspec
+
+    scratch = TemporaryDirectory(prefix="curate-stream-")
+    output = msgspec.structs.replace(recipe.output, path=f"{scratch.name}/out", format="parquet")
+    return msgspec.structs.replace(recipe, output=output), scratch
+
+
+def _write_stream(folder: str) -> None:
+    import pyarrow as pa
+
+    from curate.engine.run import read
+
+    writer = None
+    for batch in read(folder):
+        writer = writer or pa.ipc.new_stream(sys.stdout.buffer, batch.schema)
+        writer.write_batch(batch)
+    if writer:
+        writer.close()
+    sys.stdout.buffer.flush()
+
+
+class EventFile:
+    """Writes every event as a JSON line, then passes it on."""
+
+    def __init__(self, path: str, then: Any) -> None:
+        try:
+            self._file = open(path, "a", buffering=1)  # noqa: SIM115
+        except OSError as error:
+            raise ConfigError(
+                f"cannot write {path}: {error.strerror}", hint="--events takes a file to append to"
+            ) from None
+        self._then = then
+
+    def __call__(self, kind: str, data: Any) -> None:
+        import time
+
+        import msgspec
+
+        self._file.write(msgspec.json.encode({"event": kind, "time": time.time(), **data}).decode() + "\n")
+        self._then(kind, data)
+
+
+def check(
+    recipe: Recipe,
+    output: Output = "",
+    sets: Sets = None,
+    workers: Workers = 0,
+    fresh: Annotated[bool, typer.Option("--fresh", help="As for run.")] = False,
+    stages: StageFiles = None,
+    store: Store = "",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Open everything a recipe names and print the plan; nothing is run or written.
+
+    Example: curate check recipes/quickstart.yaml -o out/quickstart
+    """
+    from curate.cli.console import Progress, print_json, say
+    from curate.engine.check import check as check_recipe
+
+    loaded = _load(recipe, output, sets, stages, store)
+    report = check_recipe(loaded, stages or [], Progress(quiet), fresh)
+    if as_json:
+        print_json(report)
+    elif not quiet:
+        for line in report.lines():
+            say(line) if as_json else print(line)
+    raise typer.Exit(report.exit)
+
+
+def existing(path: str) -> Path:
+    """A local folder that must be there."""
+    folder = Path(path)
+    if not folder.is_dir():
+        raise ConfigError(f"no such folder: {path}", hint="give the output folder of `curate run`")
+    return folder

@@ -1,0 +1,281 @@
+"""Fused steps: rows are pushed through maps and selects, batch by batch, into the unit's files."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.engine.isolate import Failure, Isolated, run_alone
+from curate.engine.journal import Ledger, StepCount, merge_counts
+from curate.engine.parts import UnitFiles
+from curate.engine.plan import Plan, column_name, schema_after, writers
+from curate.errors import RunError
+from curate.recipe.recipe import CHECKPOINT, DropSample, Step
+from curate.schema import DROP, RAW_CAP_BYTES, id_sum
+
+MAX_SOURCES = 1000  # counted apart, for the guards; the rest are counted together
+
+
+class Applies(Protocol):
+    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch: ...
+
+
+def stage_call(step: Step, store: Path) -> Callable[[pa.RecordBatch], pa.RecordBatch]:
+    """The stage as a function of a batch, its model loaded, its columns named as the step says."""
+    spec, config = step.spec(), step.settings()
+    model = (spec.load(config, store),) if spec.load else ()
+    renames = {c: column_name(step, spec, c) for c in spec.columns_written(config)}
+    declared = spec.columns_written(config)
+
+    def call(batch: pa.RecordBatch) -> pa.RecordBatch:
+        out = spec.function(batch, config, *model)
+        check_contract(step, batch, out, declared, spec.removes)
+        return (
+            out.rename_columns([renames.get(n, n) for n in out.schema.names])
+            if step.name != spec.name
+            else out
+        )
+
+    return call
+
+
+def check_contract(
+    step: Step, batch: pa.RecordBatch, out: Any, declared: Mapping[str, pa.DataType], removes: tuple[str, ...]
+) -> None:
+    """A stage must give back the same rows with exactly the columns it declares."""
+    problem = ""
+    if not isinstance(out, pa.RecordBatch):
+        problem = f"returned {type(out).__name__}, not a RecordBatch"
+    elif out.num_rows != batch.num_rows:
+        problem = f"returned {out.num_rows} rows for {batch.num_rows}"
+    else:
+        expected = [n for n in batch.schema.names if n not in removes]
+        expected += [n for n in declared if n not in expected]
+        if sorted(out.schema.names) != sorted(expected):
+            problem = f"returned the columns {out.schema.names}, declared are {expected}"
+        wrong = [n for n, kind in declared.items() if not problem and out.schema.field(n).type != kind]
+        if wrong:
+            problem = (
+                f"wrote `{wrong[0]}` as {out.schema.field(wrong[0]).type}, declared is {declared[wrong[0]]}"
+            )
+        elif not problem and out.column("id") != batch.column("id"):
+            problem = "changed the order or the ids of rows"
+    if problem:
+        raise RunError(
+            f"stage `{step.stage}` {problem}",
+            hint="a stage returns its rows in order with its declared columns",
+        )
+
+
+class MapStep:
+    """A map stage; rows it cannot do are reported, never lost."""
+
+    def __init__(self, step: Step, plan: Plan, schema: pa.Schema, isolate: bool = False) -> None:
+        self.step = step
+        self.seconds = 0.0
+        spec, config = step.spec(), step.settings()
+        self._isolated = (
+            Isolated(step, plan.store, plan.stage_files, getattr(config, "deadline_seconds", 60.0),
+                     getattr(config, "max_memory_mb", 2048))
+            if isolate or spec.isolate else None
+        )  # fmt: skip
+        self._call = None if self._isolated else stage_call(step, Path(plan.store))
+        self._predicate = None
+        if step.when:
+            from curate.io.query import Predicate
+
+            self._predicate = Predicate(step.when, {f.name: f.type for f in schema})
+            self._written = {column_name(step, spec, c): t for c, t in spec.columns_written(config).items()}
+            self._removes = spec.removes
+
+    def __call__(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, list[Failure]]:
+        """The rows that could be done, in order, and the others by position in `batch`."""
+        if self._predicate is None:
+            return self._run(batch)
+        inside = self._predicate.mask(batch)
+        if inside.all():
+            return self._run(batch)
+        positions = np.flatnonzero(inside)
+        done, failures = self._run(batch.take(pa.array(positions)))
+        failures = [f._replace(row=int(positions[f.row])) for f in failures]
+        failed = {f.row for f in failures}
+        rows = np.array([i for i in range(batch.num_rows) if i not in failed], np.int64)
+        return self._scatter(batch.take(pa.array(rows)), inside[rows], done), failures
+
+    def _run(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, list[Failure]]:
+        if self._isolated:
+            return self._isolated(batch)
+        assert self._call
+        return run_alone(self._call, batch, self.step)
+
+    def _scatter(
+        self, batch: pa.RecordBatch, inside: npt.NDArray[np.bool_], done: pa.RecordBatch
+    ) -> pa.RecordBatch:
+        """Rows outside `when`: `_pass` is true, other new columns null, `text` unchanged."""
+        index = np.where(inside, np.cumsum(inside) - 1, 0)
+        take = pa.array(index, mask=~inside)
+        columns: dict[str, pa.Array] = {}
+        for name in done.schema.names:
+            if name in self._written:
+                values = done.column(name).take(take)
+                if name == "text" and "text" in batch.schema.names:
+                    values = pc.if_else(pa.array(inside), values, batch.column("text"))
+                elif name == f"{self.step.name}_pass":
+                    values = (
+                        values.fill_null(True)
+                        if done.column(name).null_count == 0
+                        else pc.if_else(pa.array(inside), values, True)
+                    )
+                columns[name] = values
+            else:
+                columns[name] = batch.column(name)
+        return pa.RecordBatch.from_arrays(list(columns.values()), schema=done.schema)
+
+    def close(self) -> None:
+        if self._isolated:
+            self._isolated.close()
+
+
+class Flow:
+    """The steps of a rows pass for one unit. Push batches in; files and counts come out."""
+
+    def __init__(self, plan: Plan, steps: list[Step], schema: pa.Schema, careful: bool = False) -> None:
+        from curate.stages.select import Selector
+
+        self.plan = plan
+        self.steps = [s for s in steps if s.stage != CHECKPOINT]
+        self._maps: dict[int, MapStep] = {}
+        self._selects: dict[int, Selector] = {}
+        wrote = writers(plan.recipe)
+        for step in self.steps:
+            if step.stage == "select":
+                self._selects[step.index] = Selector(
+                    step.config["where"], {f.name: f.type for f in schema}, wrote
+                )
+            else:
+                self._maps[step.index] = MapStep(step, plan, schema, careful)
+                schema = schema_after(schema, step, step.spec(), step.settings())
+        self.schema = schema
+
+    def start(self, files: UnitFiles) -> None:
+        """Begin a unit (or link): counts from zero."""
+        self.files = files
+        self.ledger = Ledger(sums={})
+        self.counts: dict[str, StepCount] = {}
+        self.quarantined: dict[str, int] = {}
+        self.killed_ids: list[str] = []
+        self.text_bytes = self.tokens = 0
+
+    def count_in(self, batch: pa.RecordBatch) -> None:
+        self.ledger.add("rows_in", batch.num_rows, id_sum(batch.column("id").to_pylist()))
+
+    def push(self, batch: pa.RecordBatch, at: int = 0) -> None:
+        """Run a batch through the steps from position `at` on."""
+        for step in self.steps[at:]:
+            if not batch.num_rows:
+                return
+            started = time.perf_counter()
+            count = self._count(step, batch)
+            if step.index in self._selects:
+                batch, dropped = self._selects[step.index].split(batch)
+                count.seconds += time.perf_counter() - started
+                self.drop(step, dropped)
+            else:
+                before = batch
+                batch, failures = self._maps[step.index](before)
+                count.seconds += time.perf_counter() - started
+                for failure in failures:
+                    self._quarantine_row(step, before, failure)
+        if batch.num_rows:
+            self.ledger.add("kept", batch.num_rows, id_sum(batch.column("id").to_pylist()))
+            self.text_bytes += _text_bytes(batch)
+            if "token_count" in batch.schema.names:
+                self.tokens += pc.sum(batch.column("token_count")).as_py() or 0
+            self.files.keep(batch)
+
+    def _count(self, step: Step, batch: pa.RecordBatch) -> StepCount:
+        count = self.counts.setdefault(str(step.index), StepCount(dropped={}, sources={}))
+        count.rows += batch.num_rows
+        self._count_sources(count, batch, 0)
+        return count
+
+    def _count_sources(self, count: StepCount, batch: pa.RecordBatch, side: int) -> None:
+        if "source" in batch.schema.names and batch.num_rows:
+            for entry in batch.column("source").value_counts().to_pylist():
+                source = entry["values"] or ""
+                if source not in count.sources and len(count.sources) >= MAX_SOURCES:
+                    source = "*"
+                count.sources.setdefault(source, [0, 0])[side] += entry["counts"]
+
+    def count_step(self, step: Step, batch: pa.RecordBatch) -> None:
+        """Count rows that enter a global stage's last phase."""
+        self._count(step, batch)
+
+    def drop(self, step: Step, dropped: pa.RecordBatch) -> None:
+        """Record rows a step drops; they carry the DROP columns."""
+        if not dropped.num_rows:
+            return
+        self.ledger.add("dropped", dropped.num_rows, id_sum(dropped.column("id").to_pylist()))
+        count = self.counts.setdefault(str(step.index), StepCount(dropped={}, sources={}))
+        blamed = pc.binary_join_element_wise(
+            dropped.column("drop_stage"), dropped.column("drop_reason"), "\t"
+        )
+        merge_counts(count.dropped, {e["values"]: e["counts"] for e in blamed.value_counts().to_pylist()})
+        self._count_sources(count, dropped, 1)
+        self.files.drop(
+            f"{step.index:02d}_{step.name}", shaped_drop(dropped, self.plan.recipe.output.dropped)
+        )
+
+    def quarantine(self, stage: str, row: dict[str, Any]) -> None:
+        """Record a row that cannot be read or worked on."""
+        self.ledger.add("quarantined", 1, id_sum([row["id"]]))
+        self.quarantined[row["reason"]] = self.quarantined.get(row["reason"], 0) + 1
+        if row["reason"] in ("deadline", "memory"):
+            self.killed_ids.append(row["id"])
+        row["raw"] = (row["raw"] or b"")[:RAW_CAP_BYTES]
+        row["error"] = (row["error"] or "")[:1000].encode("utf-8", "replace").decode()
+        self.files.quarantine({"stage": stage, **row})
+
+    def _quarantine_row(self, step: Step, batch: pa.RecordBatch, failure: Failure) -> None:
+        row = batch.slice(failure.row, 1)
+        raw = b""
+        for name in ("html", "text"):
+            if name in row.schema.names and row.column(name)[0].is_valid:
+                value = row.column(name)[0].as_py()
+                raw = value if isinstance(value, bytes) else value[:RAW_CAP_BYTES].encode()
+                break
+        source = row.column("source")[0].as_py() if "source" in row.schema.names else None
+        self.quarantine(
+            step.name,
+            {"id": row.column("id")[0].as_py(), "source": source, "offset": None, "reason": failure.reason,
+             "error": failure.error, "raw": raw},
+        )  # fmt: skip
+
+    def close(self) -> None:
+        for step in self._maps.values():
+            step.close()
+
+
+def shaped_drop(dropped: pa.RecordBatch, mode: Any) -> pa.RecordBatch:
+    """What of the dropped rows is kept: all but raw html, a sample, or the keys alone."""
+    names = dropped.schema.names
+    keys = [n for n in ("id", "url", "source", "lang", *DROP) if n in names]
+    if mode == "keys":
+        return dropped.select(keys)
+    slim = dropped.select([n for n in names if n != "html"])
+    if isinstance(mode, DropSample):
+        import xxhash
+
+        hashes = [xxhash.xxh3_64_intdigest(i, seed=7) for i in slim.column("id").to_pylist()]
+        chosen = np.array(hashes, np.uint64) < np.uint64(min(mode.sample * 2.0**64, 2.0**64 - 2048))
+        return slim.filter(pa.array(chosen))
+    return slim
+
+
+def _text_bytes(batch: pa.RecordBatch) -> int:
+    return int(pc.sum(pc.binary_length(batch.column("text"))).as_py() or 0)

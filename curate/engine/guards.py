@@ -1,0 +1,43 @@
+"""Guards judged at the end of a pass, before anything is published: data that vanishes stops the run."""
+
+from curate.engine.journal import Entry
+from curate.engine.plan import Pass, Plan
+from curate.errors import GuardError
+
+MIN_ROWS = 1000  # below this a share says nothing
+
+
+def judge(plan: Plan, one: Pass, total: Entry) -> None:
+    """Raise GuardError when nothing is left, or a step dropped more than its `max_drop` allows."""
+    ledger = total.ledger
+    if ledger.rows_in and not ledger.kept and not plan.recipe.allow_empty:
+        raise GuardError(
+            f"no row is left of {ledger.rows_in}: {_reasons(total) or 'all were quarantined'}",
+            hint="look at one with `curate peek OUT --dropped STAGE`; `allow_empty: true` in the recipe permits this",
+        )
+    for index, count in total.steps.items():
+        step = plan.recipe.steps[int(index)]
+        dropped = sum(count.dropped.values())
+        if step.max_drop is not None and count.rows >= MIN_ROWS and dropped > step.max_drop * count.rows:
+            raise GuardError(
+                f"stages[{index}] ({step.name}) dropped {dropped} of {count.rows} rows ({dropped / count.rows:.1%}), "
+                f"more than its max_drop of {step.max_drop:.1%}",
+                hint="raise `max_drop` if this is right, then run again: finished work is kept",
+            )
+        limit = step.max_drop_per_source
+        for source, (rows, gone) in count.sources.items() if limit is not None else ():
+            if rows >= MIN_ROWS and limit is not None and gone > limit * rows:
+                raise GuardError(
+                    f"stages[{index}] ({step.name}) dropped {gone} of {rows} rows ({gone / rows:.1%}) of the source "
+                    f"`{source}`, more than its max_drop_per_source of {limit:.1%}",
+                    hint="raise `max_drop_per_source` if this is right, then run again: finished work is kept",
+                )
+
+
+def _reasons(total: Entry) -> str:
+    dropped: dict[str, int] = {}
+    for step in total.steps.values():
+        for reason, count in step.dropped.items():
+            dropped[reason.replace("\t", " ")] = dropped.get(reason.replace("\t", " "), 0) + count
+    top = sorted(dropped.items(), key=lambda item: -item[1])[:3]
+    return ", ".join(f"{count} by {reason}" for reason, count in top)

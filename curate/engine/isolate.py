@@ -1,0 +1,246 @@
+"""Rows that hang, crash or eat memory: found one by one, in a child that can be killed.
+
+A row is quarantined only when it alone, in a fresh child, fails twice. A death not reproduced that way is the
+machine's and is retried, ten times a unit. Deadlines are CPU seconds of the child, so a busy machine costs no row.
+"""
+
+import time
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import pyarrow as pa
+
+from curate.child import Child, mark_row
+from curate.errors import CurateError, RunError
+from curate.recipe.recipe import Step
+
+MAX_DEATHS = 10
+POLL_SECONDS = 0.02
+_UNMARKED = -1
+
+
+class Failure(NamedTuple):
+    """A row (position in its batch) that a stage could not do."""
+
+    row: int
+    reason: str  # error, deadline, memory, crash
+    error: str
+
+
+def pack(batch: pa.RecordBatch) -> bytes:
+    """A batch as Arrow IPC; slices carry only their own bytes."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return bytes(sink.getvalue())
+
+
+def unpack(data: bytes) -> pa.RecordBatch:
+    with pa.ipc.open_stream(data) as reader:
+        return reader.read_next_batch()
+
+
+def run_alone(
+    call: Callable[[pa.RecordBatch], pa.RecordBatch], batch: pa.RecordBatch, step: Step
+) -> tuple[pa.RecordBatch, list[Failure]]:
+    """Run a stage in this process; where it raises, find the rows that raise alone, twice."""
+    try:
+        return call(batch), []
+    except (CurateError, MemoryError):
+        raise
+    except Exception as error:
+        first = error
+    done: list[pa.RecordBatch] = []
+    failures: list[Failure] = []
+    for row in range(batch.num_rows):
+        for attempt in (1, 2):
+            try:
+                done.append(call(batch.slice(row, 1)))
+                break
+            except (CurateError, MemoryError):
+                raise
+            except Exception as error:
+                if attempt == 2:
+                    failures.append(Failure(row, "error", f"{type(error).__name__}: {error}"))
+        if len(failures) == row + 1 == min(batch.num_rows, 100) and batch.num_rows > 1:
+            raise stage_bug(step, "".join(traceback.format_exception(first)))
+    return join(done, call, batch), failures
+
+
+def stage_bug(step: Step, text: str) -> RunError:
+    last = text.strip().splitlines()[-1]
+    return RunError(
+        f"stage `{step.stage}` fails on every row: {last}", where=f"stages[{step.index}]",
+        hint="this is the stage, not the data; mend it and run again:\n" + text.rstrip(),
+    )  # fmt: skip
+
+
+def join(
+    done: list[pa.RecordBatch], call: Callable[[pa.RecordBatch], pa.RecordBatch], batch: pa.RecordBatch
+) -> pa.RecordBatch:
+    """One batch out of pieces; an empty one of the right schema where every row failed."""
+    if not done:
+        return call(batch.slice(0, 0))
+    table = pa.Table.from_batches(done).combine_chunks()
+    return table.to_batches()[0] if table.num_rows else done[0]
+
+
+class Isolated:
+    """A stage in a persistent killable child; a fresh one after each death."""
+
+    def __init__(
+        self,
+        step: Step,
+        store: str,
+        stage_files: tuple[str, ...],
+        deadline_seconds: float,
+        max_memory_mb: int,
+    ) -> None:
+        self.step, self.deaths = step, 0
+        self._hello = (msgspec.json.encode(step), store, stage_files)
+        self._deadline, self._memory = deadline_seconds, max_memory_mb << 20
+        self._child: Child | None = None
+
+    def __call__(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, list[Failure]]:
+        failures: list[Failure] = []
+        done = self._run(batch, 0, failures)
+        if len(failures) == batch.num_rows > 1 and all(f.reason == "error" for f in failures):
+            raise stage_bug(self.step, failures[0].error)
+        return join(done, self._empty, batch), [
+            f._replace(error=f.error.strip().splitlines()[-1] if f.error else "") for f in failures
+        ]
+
+    def _empty(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        out, failure = self._try(batch)
+        if out is None:
+            raise RunError(f"stage `{self.step.stage}` fails on an empty batch: {failure.error}")
+        return out
+
+    def _run(self, batch: pa.RecordBatch, offset: int, failures: list[Failure]) -> list[pa.RecordBatch]:
+        done: list[pa.RecordBatch] = []
+        while batch.num_rows:
+            out, failure = self._try(batch)
+            if out is not None:
+                return [*done, out]
+            if failure.row == _UNMARKED:  # the stage does not mark rows: halve
+                if batch.num_rows > 1:
+                    half = batch.num_rows // 2
+                    done += self._run(batch.slice(0, half), offset, failures)
+                    batch, offset = batch.slice(half), offset + half
+                    continue
+                failure = failure._replace(row=0)
+            row = min(failure.row, batch.num_rows - 1)
+            if row:  # what came before it was done once already
+                done += self._run(batch.slice(0, row), offset, failures)
+            done += self._alone(batch.slice(row, 1), offset + row, failures, fresh=failure.reason != "error")
+            batch, offset = batch.slice(row + 1), offset + row + 1
+        return done
+
+    def _alone(
+        self, row: pa.RecordBatch, position: int, failures: list[Failure], fresh: bool
+    ) -> list[pa.RecordBatch]:
+        failure = Failure(0, "", "")
+        for _ in range(2):
+            if fresh:  # the last failure was a death or a kill, not an exception
+                self.close()
+            out, failure = self._try(row)
+            if out is not None:
+                if fresh:
+                    self._count_death()
+                return [out]
+        failures.append(failure._replace(row=position))
+        return []
+
+    def _count_death(self) -> None:
+        self.deaths += 1
+        if self.deaths > MAX_DEATHS:
+            raise RunError(
+                f"the child that runs `{self.step.stage}` died {self.deaths} times and no row is to blame",
+                hint="something outside kills it (out of memory?); run again to resume",
+            )
+
+    def _try(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch | None, Failure]:
+        child = self._child = self._child or self._start()
+        try:
+            child.connection.send_bytes(pack(batch))
+            reason = self._watch(child, batch.num_rows)
+            if reason:
+                row = child.row
+                self.close()
+                return None, Failure(row, reason, f"{reason} limit of the stage")
+            kind, body = child.connection.recv()
+        except (EOFError, OSError):
+            row = child.row
+            self.close()
+            return None, Failure(row, "crash", f"the child died (exit status {child.process.returncode})")
+        if kind == "raise":
+            raise body
+        return (
+            (unpack(body), Failure(0, "", "")) if kind == "ok" else (None, Failure(child.row, "error", body))
+        )
+
+    def _watch(self, child: Child, rows: int) -> str:
+        """Wait for the reply; names the limit that was passed, if one was."""
+        row, since = child.row, child.cpu_seconds()
+        while not child.connection.poll(POLL_SECONDS):
+            cpu, now = child.cpu_seconds(), child.row
+            if now != row:
+                row, since = now, cpu
+            elif cpu - since > self._deadline * (rows if row == _UNMARKED else 1):
+                return "deadline"
+            if child.rss_bytes() > self._memory:
+                return "memory"
+        return ""
+
+    def _start(self) -> Child:
+        child = Child("curate.engine.isolate:serve")
+        child.connection.send(self._hello)
+        deadline = time.monotonic() + 120
+        while not child.connection.poll(0.05):
+            if not child.alive() or time.monotonic() > deadline:
+                break
+        try:
+            kind, body = child.connection.recv()
+        except (EOFError, OSError):
+            child.kill()
+            self._count_death()
+            return self._start()
+        if kind == "raise":
+            child.kill()
+            raise body
+        return child
+
+    def close(self) -> None:
+        if self._child:
+            self._child.kill()
+            self._child = None
+
+
+def serve(connection: Connection) -> None:
+    """In the child: load the stage, then one batch in, one batch or error out."""
+    from curate import stages
+    from curate.engine.flow import stage_call
+
+    encoded, store, stage_files = connection.recv()
+    call: Any = None
+    try:
+        for file in stage_files:
+            stages.use_file(file)
+        call = stage_call(msgspec.json.decode(encoded, type=Step), Path(store))
+        connection.send(("ready", None))
+    except CurateError as error:
+        connection.send(("raise", error))
+    while True:
+        batch = unpack(connection.recv_bytes())
+        mark_row(_UNMARKED)
+        try:
+            reply: tuple[str, Any] = ("ok", pack(call(batch)))
+        except CurateError as error:
+            reply = ("raise", error)
+        except Exception:
+            reply = ("error", traceback.format_exc())
+        connection.send(reply)

@@ -1,0 +1,102 @@
+"""One run per folder: the lock names its owner; a lock left by a dead process is taken over."""
+
+import os
+import socket
+import time
+from pathlib import Path
+
+import msgspec
+
+from curate.errors import LockedError
+from curate.io.files import Folder
+
+LOCK = "_curate/lock"
+
+
+class Owner(msgspec.Struct, frozen=True, kw_only=True):
+    host: str
+    boot_id: str
+    pid: int
+    start: str  # process start in clock ticks: a pid alone is reused
+    since: str
+
+
+def me() -> Owner:
+    return Owner(
+        host=socket.gethostname(), boot_id=_boot_id(), pid=os.getpid(), start=_start_of(os.getpid()),
+        since=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    )  # fmt: skip
+
+
+def is_dead(owner: Owner) -> bool:
+    """True when its process is surely gone; another machine's process never is."""
+    if owner.host != socket.gethostname():
+        return False
+    return owner.boot_id != _boot_id() or _start_of(owner.pid) != owner.start
+
+
+def read_owner(folder: Folder) -> Owner | None:
+    """Who holds the folder; None where nobody does."""
+    try:
+        return msgspec.json.decode(folder.read(LOCK), type=Owner)
+    except FileNotFoundError:
+        return None
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        return Owner(
+            host=socket.gethostname(), boot_id="", pid=0, start="", since=""
+        )  # cut off by a full disk
+
+
+class Lock:
+    """Held from `with` to its end. LockedError, naming the other process, when a live one holds it."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+
+    def __enter__(self) -> "Lock":
+        mine = me()
+        data = msgspec.json.encode(mine)
+        for _ in range(5):
+            if self._folder.claim(LOCK, data, f"{mine.pid}-{mine.start}"):
+                return self
+            owner = read_owner(self._folder)
+            if owner is None:
+                continue  # released between the two calls
+            if not is_dead(owner):
+                raise LockedError(
+                    f"{self._folder.path} is being written by process {owner.pid} on {owner.host}, since {owner.since}",
+                    hint=f"wait for it, or stop it; if that machine is gone, remove {self._folder.address(LOCK)}",
+                )
+            self._take_from(owner)
+        raise LockedError(f"{self._folder.path} is locked and its lock keeps changing", hint="try again")
+
+    def _take_from(self, dead: Owner) -> None:
+        """Remove a dead owner's lock; of two that try, one finds it changed."""
+        if not self._folder.local:
+            self._folder.remove(LOCK)
+            return
+        aside = Path(self._folder.local / f"{LOCK}.{os.getpid()}")
+        try:
+            os.rename(self._folder.local / LOCK, aside)
+        except FileNotFoundError:
+            return
+        current = msgspec.json.decode(aside.read_bytes(), type=Owner) if aside.stat().st_size else dead
+        if current != dead and not is_dead(current):  # someone was quicker: give it back
+            os.rename(aside, self._folder.local / LOCK)
+        else:
+            aside.unlink()
+
+    def __exit__(self, *_: object) -> None:
+        self._folder.remove(LOCK)
+
+
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def _start_of(pid: int) -> str:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    return "" if fields[0] == "Z" else fields[19]

@@ -1,0 +1,188 @@
+"""The data files one unit writes: kept rows, dropped rows per step, quarantined rows.
+
+Bytes must not depend on how rows arrive: row groups are cut by fixed row and byte counts, and each slice is combined
+before the write (measured: without that pyarrow's bytes follow the batch size).
+"""
+
+import io
+import uuid
+from collections.abc import Mapping
+from typing import Any, Protocol, cast
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curate.engine.journal import TMP, Written, fault
+from curate.io.files import Folder, HashingFile
+from curate.schema import QUARANTINE, text_buffers
+
+ROW_GROUP_ROWS = 10_000
+ROW_GROUP_BYTES = 32 << 20
+FINAL_LEVEL, INTERMEDIATE_LEVEL = 3, 1
+_BULKY = ("text", "html")  # columns whose dictionary and statistics cost more than they give
+
+
+class RowSink(Protocol):
+    """Writes tables to an open file."""
+
+    def write(self, table: pa.Table) -> None:
+        """Write one row group."""
+
+    def close(self) -> None:
+        """Write what ends the file."""
+
+
+class ParquetSink:
+    def __init__(self, file: HashingFile, schema: pa.Schema, level: int) -> None:
+        slim = [f.name for f in schema if f.name not in _BULKY and f.name != "id"]
+        self._writer = pq.ParquetWriter(
+            file, schema, compression="zstd", compression_level=level, use_dictionary=slim,
+            write_statistics=[*slim, "id"] if "id" in schema.names else slim,
+        )  # fmt: skip
+
+    def write(self, table: pa.Table) -> None:
+        self._writer.write_table(table, row_group_size=table.num_rows)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class JsonlSink:
+    def __init__(self, file: HashingFile, schema: pa.Schema, level: int) -> None:
+        import zstandard
+
+        compressor = zstandard.ZstdCompressor(level=level).stream_writer(cast(Any, file), closefd=False)
+        self._stream = io.BufferedWriter(cast(Any, compressor), 1 << 20)
+
+    def write(self, table: pa.Table) -> None:
+        for row in table.to_pylist():
+            self._stream.write(msgspec.json.encode(row, enc_hook=_text_of) + b"\n")
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _text_of(value: object) -> str:
+    return str(value)
+
+
+class PartWriter:
+    """One file: buffers rows and hands them on in row groups of a fixed cut. Nothing exists until the first row."""
+
+    def __init__(self, folder: Folder, tmp: str, name: str, level: int, jsonl: bool = False) -> None:
+        self.rows = 0
+        self._folder, self._tmp, self._name, self._level, self._jsonl = folder, tmp, name, level, jsonl
+        self._file: HashingFile | None = None
+        self._sink: RowSink | None = None
+        self._batches: list[pa.RecordBatch] = []
+        self._held_rows = 0
+        self._held_bytes = 0
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Add rows."""
+        self.rows += batch.num_rows
+        sizes = _row_bytes(batch)
+        start = 0
+        while start < batch.num_rows:
+            # The row group ends with the row that reaches either limit, wherever the batch boundaries are.
+            room_rows = ROW_GROUP_ROWS - self._held_rows
+            ends = np.cumsum(sizes[start : start + room_rows])
+            take = min(
+                int(np.searchsorted(ends, ROW_GROUP_BYTES - self._held_bytes)) + 1, room_rows, len(ends)
+            )
+            self._batches.append(batch.slice(start, take))
+            self._held_rows += take
+            self._held_bytes += int(ends[take - 1])
+            start += take
+            if self._held_rows >= ROW_GROUP_ROWS or self._held_bytes >= ROW_GROUP_BYTES:
+                self._flush()
+
+    def _flush(self) -> None:
+        if not self._batches:
+            return
+        table = pa.Table.from_batches(self._batches).combine_chunks()
+        if self._sink is None:
+            self._file = self._folder.create(self._tmp)
+            self._sink = (JsonlSink if self._jsonl else ParquetSink)(self._file, table.schema, self._level)
+        fault("write")
+        self._sink.write(table)
+        self._batches, self._held_rows, self._held_bytes = [], 0, 0
+
+    def close(self) -> Written | None:
+        """Make the file durable; None where there was no row."""
+        self._flush()
+        if self._sink is None or self._file is None:
+            return None
+        self._sink.close()
+        fault("flush")
+        self._file.close()
+        return Written(
+            tmp=self._tmp, name=self._name, sha256=self._file.sha256, bytes=self._file.bytes, rows=self.rows
+        )
+
+    def abandon(self) -> None:
+        if self._file is not None:
+            self._file.abandon()
+            self._folder.remove(self._tmp)
+
+
+def _row_bytes(batch: pa.RecordBatch) -> np.ndarray[Any, np.dtype[np.int64]]:
+    total = np.ones(batch.num_rows, np.int64)
+    for name in _BULKY:
+        if name in batch.schema.names:
+            column = batch.column(name)
+            if (
+                pa.types.is_string(column.type)
+                or pa.types.is_large_string(column.type)
+                or pa.types.is_large_binary(column.type)
+            ):
+                total += np.diff(text_buffers(column)[1])
+    return total
+
+
+class UnitFiles:
+    """All files of one unit under one attempt."""
+
+    def __init__(self, folder: Folder, pass_index: int, unit: str, final: bool, jsonl: bool) -> None:
+        self.attempt = uuid.uuid4().hex[:12]
+        self._folder, self._pass, self._unit = folder, pass_index, unit
+        self._level = FINAL_LEVEL if final else INTERMEDIATE_LEVEL
+        ending = "jsonl.zst" if final and jsonl else "parquet"
+        self._kept = self._writer("", f"part-{unit}.{ending}", self._level, ending != "parquet")
+        self._dropped: dict[str, PartWriter] = {}
+        self._quarantined: list[Mapping[str, Any]] = []
+
+    def _writer(self, tag: str, name: str, level: int, jsonl: bool = False) -> PartWriter:
+        return PartWriter(self._folder, f"{TMP}/{self._unit}-{self.attempt}{tag}", name, level, jsonl)
+
+    def keep(self, batch: pa.RecordBatch) -> None:
+        if batch.num_rows:
+            self._kept.write(batch)
+
+    def drop(self, step: str, batch: pa.RecordBatch) -> None:
+        """`step` is the folder name, NN_stage."""
+        if step not in self._dropped:
+            self._dropped[step] = self._writer(
+                f"-{step}", f"_dropped/{step}/part-{self._unit}.parquet", self._level
+            )
+        self._dropped[step].write(batch)
+
+    def quarantine(self, row: Mapping[str, Any]) -> None:
+        self._quarantined.append(row)
+
+    def finish(self) -> list[Written]:
+        """Make all files durable and list them."""
+        if self._quarantined:
+            writer = self._writer(
+                "-quarantine", f"_quarantine/part-{self._pass:02d}-{self._unit}.parquet", self._level
+            )
+            self._dropped["_quarantine"] = writer
+            writer.write(pa.RecordBatch.from_pylist(self._quarantined, QUARANTINE))
+        return [w for w in (self._kept.close(), *(d.close() for d in self._dropped.values())) if w]
+
+    def abandon(self) -> None:
+        """Remove what was written so far."""
+        for writer in (self._kept, *self._dropped.values()):
+            writer.abandon()

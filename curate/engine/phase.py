@@ -1,0 +1,180 @@
+"""Phases of a global stage: a unit or a key range in, one sorted record file out; the last one keeps and drops rows."""
+
+import contextlib
+import resource
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pyarrow as pa
+
+from curate.child import mark_row
+from curate.engine import journal, shuffle
+from curate.engine.journal import Entry, Ledger, Written
+from curate.engine.plan import Pass, Plan, column_name
+from curate.engine.unit import UNIT_ROWS, Job, LinkRun, UnitRows, pass_folder
+from curate.io import inputs
+from curate.io.files import Folder
+from curate.recipe.recipe import Step
+from curate.schema import DROP
+from curate.stage import Task
+
+
+class Rows:
+    """Rows of the task's unit, and the records of the phase before that fall in the task's range."""
+
+    def __init__(
+        self, job: Job, rows: UnitRows | None, key: tuple[str, ...], bounds: tuple[int, int],
+        take_in: Callable[[pa.RecordBatch], pa.RecordBatch] = lambda batch: batch,
+    ) -> None:  # fmt: skip
+        self._job, self._rows, self._key, self._bounds, self._take_in = job, rows, key, bounds, take_in
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Rows of the unit, each batch with `order`, uint64 (n,): the row's place in the run."""
+        assert self._rows is not None
+        position = self._job.number * UNIT_ROWS
+        for number, batch in enumerate(self._rows.from_link()):
+            if batch is inputs.LINK_END:
+                continue
+            mark_row(number)
+            taken = self._take_in(batch)
+            order = pa.array(range(position, position + taken.num_rows), pa.uint64())
+            position += taken.num_rows
+            yield taken.append_column("order", order)
+
+    def merged(self) -> Iterator[pa.Table]:
+        """Records of the phase before inside the range, in key order."""
+        yield from merged_records(Folder(self._job.records), (), self._key, *self._bounds)
+
+
+def merged_records(
+    folder: Folder, names: tuple[str, ...], key: tuple[str, ...], low: int, high: int
+) -> Iterator[pa.Table]:
+    """Merge record files of a folder (all of them unless named)."""
+    with contextlib.ExitStack() as stack:
+        chosen = names or [n for n in folder.names() if n.endswith(".parquet")]
+        yield from shuffle.merge([stack.enter_context(folder.open(n)) for n in chosen], key, low, high)
+
+
+class Kept:
+    """Where the last phase puts rows: into the rest of the pass, or the dropped."""
+
+    def __init__(self, run: LinkRun, step: Step) -> None:
+        self._run, self._step = run, step
+        spec = step.spec()
+        self._renames = {c: column_name(step, spec, c) for c in spec.columns_written(step.settings())}
+
+    def keep(self, batch: pa.RecordBatch) -> None:
+        batch = self._plain(batch)
+        self._run.flow.count_step(self._step, batch)
+        self._run.flow.push(batch)
+
+    def drop(self, batch: pa.RecordBatch, reasons: Mapping[str, pa.Array]) -> None:
+        batch = self._plain(batch)
+        self._run.flow.count_step(self._step, batch)
+        for name, kind in DROP.items():
+            values = reasons.get(name)
+            if name == "drop_stage":
+                values = pa.array([self._step.name] * batch.num_rows, kind)
+            batch = batch.append_column(name, pa.nulls(batch.num_rows, kind) if values is None else values)
+        self._run.flow.drop(self._step, batch)
+
+    def write(self, table: pa.Table) -> None:
+        raise AssertionError("the last phase keeps or drops rows")
+
+    def _plain(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        if "order" in batch.schema.names:
+            batch = batch.remove_column(batch.schema.get_field_index("order"))
+        return batch.rename_columns([self._renames.get(n, n) for n in batch.schema.names])
+
+
+class Records:
+    """Where any other phase writes: one file sorted by the phase's key."""
+
+    def __init__(self, writer: shuffle.SortedWriter) -> None:
+        self.write = writer.write
+
+    def keep(self, batch: pa.RecordBatch) -> None:
+        raise AssertionError("only the last phase keeps rows")
+
+    def drop(self, batch: pa.RecordBatch, reasons: Mapping[str, pa.Array]) -> None:
+        raise AssertionError("only the last phase drops rows")
+
+
+def apply(run: LinkRun) -> None:
+    """The last phase over one unit; what it keeps flows into the rest of the pass."""
+    step = run.plan.recipe.steps[run.one.opens]
+    phase = step.spec().phases[-1]
+    key = step.spec().phases[-2].key or ()
+    bounds = run.job.number * UNIT_ROWS, (run.job.number + 1) * UNIT_ROWS - 1
+    phase.run(
+        Task(run.job.number),
+        Rows(run.job, run.rows, key, bounds, run.take_in),
+        Kept(run, step),
+        step.settings(),
+    )
+
+
+def run_phase(plan: Plan, one: Pass, job: Job) -> Entry:
+    """A task of any other phase, start to commit."""
+    step = plan.recipe.steps[one.step]
+    phases = step.spec().phases
+    phase, before = phases[one.phase], phases[one.phase - 1].key if one.phase > 0 else ()
+    rows = UnitRows(plan, one, job) if one.over == "units" else None
+
+    def body(writer: shuffle.SortedWriter) -> Mapping[str, int]:
+        task = Task(job.number, job.low, job.high)
+        return phase.run(
+            task, Rows(job, rows, before or (), (job.low, job.high)), Records(writer), step.settings()
+        )
+
+    return _write_records(pass_folder(plan, job.run, one), one.fingerprint, job.unit, phase.key or (), body)
+
+
+def run_merge(plan: Plan, one: Pass, job: Job) -> Entry:
+    """One task of a merging round: at most 256 record files of a pass into one."""
+    key = plan.recipe.steps[one.step].spec().phases[one.phase].key or ()
+
+    def body(writer: shuffle.SortedWriter) -> Mapping[str, int]:
+        for table in merged_records(Folder(job.records), job.files, key, 0, shuffle.U64_MAX):
+            writer.write(table)
+        return {}
+
+    return _write_records(Folder(job.target), one.fingerprint, job.unit, key, body)
+
+
+def _write_records(
+    folder: Folder, fingerprint: str, unit: str, key: tuple[str, ...],
+    body: Callable[[shuffle.SortedWriter], Mapping[str, int]],
+) -> Entry:  # fmt: skip
+    attempt = uuid.uuid4().hex[:12]
+    tmp = f"{journal.TMP}/{unit}-{attempt}"
+    started, cpu = time.perf_counter(), time.process_time()
+    file = folder.create(tmp)
+    try:
+        with tempfile.TemporaryDirectory(prefix="curate-sort-") as scratch:
+            writer = shuffle.SortedWriter(file, key, Path(scratch))
+            counts = body(writer)
+            writer.close()
+        file.close()
+    except BaseException:
+        with contextlib.suppress(OSError):
+            file.abandon()
+            folder.remove(tmp)
+        raise
+    outputs = [
+        Written(
+            tmp=tmp, name=f"records-{unit}.parquet", sha256=file.sha256, bytes=file.bytes, rows=writer.rows
+        )
+    ]
+    if not writer.rows:
+        folder.remove(tmp)
+    entry = Entry(
+        unit=unit, fingerprint=fingerprint, ledger=Ledger(sums={}), counts=dict(counts),
+        outputs=outputs if writer.rows else [], records=writer.rows, seconds=time.perf_counter() - started,
+        cpu_seconds=time.process_time() - cpu, peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10,
+    )  # fmt: skip
+    won = journal.commit(folder, entry, attempt)
+    return entry if won else journal.read(folder, unit)

@@ -1,0 +1,379 @@
+"""A whole run: plan or resume, pass after pass, guards, then the manifest that says it is complete."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import pyarrow as pa
+
+from curate import stages
+from curate.engine import guards, journal, shuffle
+from curate.engine.freeze import freeze, listing_changes
+from curate.engine.journal import MANIFEST, Entry, fault
+from curate.engine.lock import LOCK, Lock
+from curate.engine.plan import Pass, Plan, recipe_digest
+from curate.engine.unit import PLAN, Job, pass_folder
+from curate.engine.workers import Signals, default_workers, run_jobs
+from curate.errors import COMPLETE, QUARANTINED, ConfigError, CurateError, DataError
+from curate.io.files import Folder
+from curate.recipe.recipe import Recipe
+
+RECORDS_PER_RANGE = 4_000_000
+WORKER_MEMORY_MB = 4096
+
+Listener = Callable[[str, Mapping[str, Any]], None]
+
+
+class Rows(msgspec.Struct, kw_only=True):
+    """`in + made = kept + quarantined + all dropped`; skipped records never were rows."""
+
+    in_: int = msgspec.field(name="in", default=0)
+    kept: int = 0
+    made: int = 0
+    quarantined: int = 0
+    skipped: dict[str, int] = {}
+    dropped: dict[str, dict[str, int]] = {}
+
+
+class Result(msgspec.Struct, kw_only=True):
+    """What a run came to; also `_curate/manifest.json` and the `--json` object."""
+
+    schema: str = "curate.run/1"
+    status: Literal["complete", "quarantined"] = "complete"
+    exit: int = 0
+    rows: Rows
+    output: str = ""
+    seconds: float = 0.0
+    next: str = ""
+    recipe: str = ""
+    text_bytes: int = 0
+    tokens: int = 0
+    bytes_in: int = 0
+    quarantined: dict[str, int] = {}  # reason -> rows
+    killed_ids: list[str] = []  # quarantined by deadline or memory
+    passes: list[dict[str, Any]] = []
+    digest: str = ""
+    fresh_units: int = 0  # done by this very call; 0 when nothing was left to do
+
+
+def run(
+    recipe: Recipe, *, workers: int = 0, fresh: bool = False, stage_files: Sequence[str] = (),
+    max_memory_mb: int = WORKER_MEMORY_MB, allow_quarantined: float | None = None,
+    listen: Listener = lambda kind, data: None, batch_rows: int = 4096,
+) -> Result:  # fmt: skip
+    """Run a recipe to its end, or go on where it stopped.
+
+    Returns the Result of a complete run. Raises GuardError (nothing published), RunError (resumable), LockedError,
+    ConfigError or DataError otherwise.
+    """
+    if not recipe.output.path:
+        raise ConfigError(
+            "no output is named", hint="add `output: {path: ...}` to the recipe, or give -o OUT"
+        )
+    out = Folder(recipe.output.path)
+    allowed = recipe.allow_quarantined if allow_quarantined is None else allow_quarantined
+    with Signals() as signals, Lock(out):
+        if fresh:
+            remove_dataset(out)
+        plan, done = _plan_or_resume(recipe, out, stage_files, listen)
+        if done is not None:
+            return judged(done, allowed)
+        runner = Runner(
+            plan, out.path, workers or default_workers(), max_memory_mb, signals, listen, batch_rows
+        )
+        started = time.perf_counter()
+        for one in plan.passes:
+            runner.run_pass(one)
+        result = publish(plan, out, runner, time.perf_counter() - started)
+    return judged(result, allowed)
+
+
+def judged(result: Result, allowed: float) -> Result:
+    """The result with its exit code: more quarantined rows than allowed is 4."""
+    limit = allowed if allowed >= 1 or allowed == 0 else allowed * result.rows.in_
+    over = result.rows.quarantined > limit
+    result.status, result.exit = ("quarantined", QUARANTINED) if over else ("complete", COMPLETE)
+    return result
+
+
+def _plan_or_resume(
+    recipe: Recipe, out: Folder, stage_files: Sequence[str], listen: Listener
+) -> tuple[Plan, Result | None]:
+    """The frozen plan of the folder, or a new one; with the result where the run is complete already."""
+    if not out.exists(PLAN):
+        strangers = [n for n in [*out.names(), *out.folders()] if not n.startswith((".", "_curate"))]
+        if strangers:
+            raise ConfigError(
+                f"{out.path} is not empty and no curate dataset (it holds {strangers[0]})",
+                hint="choose another output folder",
+            )
+        plan = freeze(recipe, stage_files, listen, out)
+        out.replace(PLAN, msgspec.json.format(msgspec.json.encode(plan), indent=1))
+        return plan, None
+    try:
+        plan = msgspec.json.decode(out.read(PLAN), type=Plan)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise DataError(
+            f"the plan of an earlier run cannot be read: {error}",
+            where=out.address(PLAN),
+            hint="run with --fresh",
+        ) from None
+    if plan.digest != recipe_digest(recipe):
+        raise ConfigError(
+            f"{out.path} holds a run of another recipe (or of other stage versions)",
+            hint="choose another output, or make this one anew with --fresh; passes both recipes share are not run again",
+        )
+    changes = listing_changes(plan, recipe)
+    if out.exists(MANIFEST):
+        if changes:
+            raise ConfigError(
+                f"{out.path} is complete, but its input has changed since: {'; '.join(changes)}",
+                hint="--fresh makes it anew; another output keeps both",
+            )
+        return plan, msgspec.json.decode(out.read(MANIFEST), type=Result)
+    gone = [c for c in changes if not c.startswith("new")]
+    if gone:
+        raise DataError(
+            f"the input changed while the run was stopped: {'; '.join(gone)}",
+            hint="bring it back, or run with --fresh",
+        )
+    if changes:
+        listen(
+            "warning",
+            {"message": f"{'; '.join(changes)}: not part of this run, whose plan was frozen before"},
+        )
+    if stage_files:
+        plan = msgspec.structs.replace(plan, stage_files=tuple(str(Path(f).resolve()) for f in stage_files))
+    listen("resume", {"output": out.path})
+    return plan, None
+
+
+def remove_dataset(out: Folder) -> None:
+    """Remove what an earlier run left (and only that)."""
+    if not out.exists(PLAN):
+        return
+    out.remove(MANIFEST)
+    for name in out.names():
+        if name.startswith("part-"):
+            out.remove(name)
+    for name in ("_dropped", "_quarantine", *(f"_curate/{n}" for n in out.folders("_curate"))):
+        out.remove_all(name)
+    for name in out.names("_curate"):
+        if f"_curate/{name}" != LOCK:
+            out.remove(f"_curate/{name}")
+
+
+class Runner:
+    """Runs passes in order on local workers."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        run: str,
+        workers: int,
+        max_memory_mb: int,
+        signals: Signals,
+        listen: Listener,
+        batch_rows: int,
+    ) -> None:
+        self.plan, self.run, self.workers, self.max_memory_mb = plan, run, workers, max_memory_mb
+        self.signals, self.listen, self.batch_rows = signals, listen, batch_rows
+        self.fresh_units = 0
+        self.totals: dict[int, Entry] = {}
+        load_user_stages(plan)
+
+    def run_pass(self, one: Pass) -> None:
+        """Do what is left of a pass, judge its guards and mark it complete."""
+        folder = pass_folder(self.plan, self.run, one)
+        if one.final:
+            self._work(one, folder)
+            return
+        if folder.exists(MANIFEST):
+            self.totals[one.index] = msgspec.json.decode(folder.read(MANIFEST), type=Entry)
+            if folder.local:
+                os.utime(folder.local / MANIFEST)  # `clean` removes the least recently used
+            self.listen("reuse", {"pass": one.index, "of": len(self.plan.passes)})
+            self._judge(one)
+            return
+        with Lock(folder):
+            self._work(one, folder)
+            folder.replace(MANIFEST, msgspec.json.encode(self.totals[one.index]))
+
+    def _work(self, one: Pass, folder: Folder) -> None:
+        journal.resume(folder)
+        jobs, total = self._jobs(one, folder)
+        self.listen(
+            "pass",
+            {"pass": one.index, "of": len(self.plan.passes), "units": total, "bytes": self._bytes(one)},
+        )
+
+        def on_done(entries: list[Entry]) -> None:
+            self.fresh_units += 1
+            for entry in entries:
+                self.listen("unit", {"pass": one.index, "entry": entry})
+
+        def on_progress(rows: int, size: int) -> None:
+            self.listen("progress", {"pass": one.index, "rows": rows, "bytes": size})
+
+        run_jobs(
+            iter(jobs),
+            min(self.workers, max(1, len(jobs))),
+            self.max_memory_mb,
+            self.signals,
+            on_done,
+            on_progress,
+        )
+        self.totals[one.index] = journal.totals(journal.entries(folder))
+        self._judge(one)
+
+    def _judge(self, one: Pass) -> None:
+        if one.kind == "rows":
+            guards.judge(self.plan, one, self.totals[one.index])
+
+    def _bytes(self, one: Pass) -> int:
+        return sum(s.bytes for unit in self.plan.units for s in unit) if one.source < 0 else 0
+
+    def _jobs(self, one: Pass, folder: Folder) -> tuple[list[Job], int]:
+        """The jobs of a pass that are not in its journal yet, and how many there are in all."""
+        records = self._records(one)
+        done = set(journal.units_done(folder))
+        if one.over == "ranges":
+            reads = self.totals[one.reads].records
+            ranges = shuffle.key_ranges(reads, RECORDS_PER_RANGE) if reads else []
+            named = [(f"r{i:05d}", i, low, high) for i, (low, high) in enumerate(ranges)]
+        else:
+            named = [(unit, i, 0, shuffle.U64_MAX) for i, unit in enumerate(self._units(one))]
+        jobs = [
+            Job(self.run, one.index, unit, number, records, low, high, batch_rows=self.batch_rows)
+            for unit, number, low, high in named if unit not in done
+        ]  # fmt: skip
+        return jobs, len(named)
+
+    def _units(self, one: Pass) -> list[str]:
+        if one.source < 0:
+            return self.plan.unit_names()
+        return journal.units_done(pass_folder(self.plan, self.run, self.plan.passes[one.source]))
+
+    def _records(self, one: Pass) -> str:
+        """Folder with at most 256 record files to read; merges the files of the phase before until that holds."""
+        if one.reads < 0:
+            return ""
+        reads = self.plan.passes[one.reads]
+        folder = pass_folder(self.plan, self.run, reads)
+        round_number = 0
+        while len(names := [n for n in folder.names() if n.endswith(".parquet")]) > shuffle.MAX_FILES:
+            round_number += 1
+            target = Folder(f"{pass_folder(self.plan, self.run, reads).path}-merge{round_number}")
+            if not target.exists(MANIFEST):
+                journal.resume(target)
+                done = set(journal.units_done(target))
+                groups = [
+                    tuple(names[i : i + shuffle.MAX_FILES]) for i in range(0, len(names), shuffle.MAX_FILES)
+                ]
+                jobs = [
+                    Job(self.run, reads.index, f"m{i:05d}", i, folder.path, files=group, target=target.path)
+                    for i, group in enumerate(groups) if f"m{i:05d}" not in done
+                ]  # fmt: skip
+                run_jobs(
+                    iter(jobs),
+                    self.workers,
+                    self.max_memory_mb,
+                    self.signals,
+                    lambda _: None,
+                    lambda *_: None,
+                )
+                target.replace(MANIFEST, b"{}")
+            folder = target
+        return folder.path
+
+
+def load_user_stages(plan: Plan) -> None:
+    """Make the stages of the plan's files known in this process."""
+    for file in plan.stage_files:
+        stages.use_file(file)
+
+
+def publish(plan: Plan, out: Folder, runner: Runner, seconds: float) -> Result:
+    """Bring dropped and quarantined rows and the journals of earlier passes into the output; then the manifest."""
+    for one in plan.passes[:-1]:
+        if one.kind == "rows":
+            _take_pass(out, pass_folder(plan, runner.run, one), one)
+    result = summarise(plan, runner.totals, out.path)
+    result.seconds, result.fresh_units = seconds, runner.fresh_units
+    out.remove_all(journal.TMP)
+    fault("manifest")
+    out.replace(MANIFEST, msgspec.json.format(msgspec.json.encode(result), indent=1))
+    return result
+
+
+def _take_pass(out: Folder, folder: Folder, one: Pass) -> None:
+    for name in folder.folders("_dropped"):
+        for file in folder.names(f"_dropped/{name}"):
+            out.take(folder, f"_dropped/{name}/{file}", f"_dropped/{name}/{file}")
+    for file in folder.names("_quarantine"):
+        out.take(folder, f"_quarantine/{file}", f"_quarantine/{file}")
+    for file in folder.names(journal.JOURNAL):
+        out.take(folder, f"{journal.JOURNAL}/{file}", f"{journal.JOURNAL}/pass-{one.index:02d}/{file}")
+
+
+def summarise(plan: Plan, totals: Mapping[int, Entry], output: str) -> Result:
+    """Totals over all rows passes, from the journal alone."""
+    rows_passes = [one for one in plan.passes if one.kind == "rows"]
+    first, last = totals[rows_passes[0].index], totals[rows_passes[-1].index]
+    rows = Rows(in_=first.ledger.rows_in, kept=last.ledger.kept, skipped=dict(first.skipped), dropped={})
+    result = Result(
+        rows=rows,
+        output=output,
+        recipe=plan.recipe.name,
+        digest=plan.digest,
+        quarantined={},
+        killed_ids=[],
+        passes=[],
+    )
+    for one in rows_passes:
+        total = totals[one.index]
+        rows.made += total.ledger.made
+        rows.quarantined += total.ledger.quarantined
+        journal.merge_counts(result.quarantined, total.quarantined)
+        result.killed_ids.extend(total.killed_ids)
+        for step in total.steps.values():
+            for blamed, count in step.dropped.items():
+                stage, _, reason = blamed.partition("\t")
+                reasons = rows.dropped.setdefault(stage, {})
+                reasons[reason] = reasons.get(reason, 0) + count
+        result.passes.append(_pass_summary(plan, one, total))
+    result.text_bytes, result.tokens, result.bytes_in = last.text_bytes, last.tokens, first.bytes_in
+    result.next = f"curate peek {output}"
+    return result
+
+
+def _pass_summary(plan: Plan, one: Pass, total: Entry) -> dict[str, Any]:
+    names = {str(step.index): step.name for step in plan.recipe.steps}
+    return {
+        "index": one.index, "fingerprint": one.fingerprint, "rows_in": total.ledger.rows_in, "kept": total.ledger.kept,
+        "dropped": total.ledger.dropped, "quarantined": total.ledger.quarantined, "seconds": round(total.seconds, 3),
+        "cpu_seconds": round(total.cpu_seconds, 3), "peak_rss_bytes": total.peak_rss_bytes,
+        "steps": [
+            {"index": int(i), "step": names[i], "rows": s.rows, "dropped": sum(s.dropped.values()), "seconds": round(s.seconds, 3)}
+            for i, s in sorted(total.steps.items(), key=lambda item: int(item[0]))
+        ],
+    }  # fmt: skip
+
+
+def read(folder: str | Path) -> Iterator[pa.RecordBatch]:
+    """Kept rows of a complete dataset, in order. Raises DataError when the run is not complete."""
+    import pyarrow.parquet as pq
+
+    where = Folder(str(folder))
+    if not where.exists(MANIFEST):
+        raise DataError(f"{where.path} is not a complete dataset", hint="finish it with `curate run`")
+    for name in where.names():
+        if name.startswith("part-") and name.endswith(".parquet"):
+            with where.open(name) as file, pq.ParquetFile(file) as part:
+                yield from part.iter_batches(batch_size=4096)
+
+
+__all__ = ["CurateError", "Result", "Rows", "read", "run"]

@@ -1,0 +1,209 @@
+"""Prove that a dataset is whole: every file, every checksum, every row and every id, recomputed from the bytes."""
+
+import hashlib
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from curate.engine import journal, shuffle
+from curate.engine.journal import JOURNAL, MANIFEST, Entry, Ledger, Written
+from curate.engine.plan import Pass, Plan
+from curate.engine.run import Result, load_user_stages, summarise
+from curate.engine.unit import PLAN
+from curate.errors import DataError
+from curate.io.files import Folder
+from curate.recipe.recipe import DropSample
+from curate.schema import id_sum
+
+
+@dataclass
+class Report:
+    """What was checked and what was found."""
+
+    files: int = 0
+    rows: int = 0
+    units: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def verify(path: str | Path) -> Report:
+    """Check a complete dataset. DataError when there is none or it is not complete."""
+    folder = Folder(str(path))
+    if not folder.exists(PLAN):
+        raise DataError(f"{folder.path} holds no run", hint="give the output folder of `curate run`")
+    if not folder.exists(MANIFEST):
+        raise DataError(
+            f"{folder.path} is not complete", hint="`curate run` with the same recipe finishes it"
+        )
+    plan = msgspec.json.decode(folder.read(PLAN), type=Plan)
+    load_user_stages(plan)
+    check = _Check(folder, plan)
+    rows_passes = [one for one in plan.passes if one.kind == "rows"]
+    totals = {one.index: check.one_pass(one) for one in rows_passes}
+    for before, after in itertools.pairwise(rows_passes):
+        kept, read = totals[before.index].ledger, totals[after.index].ledger
+        if (kept.kept, kept.sum_of("kept")) != (read.rows_in, read.sum_of("rows_in")):
+            check.problem(
+                f"pass {after.index} read {read.rows_in} rows, pass {before.index} kept {kept.kept}"
+            )
+    _same_totals(
+        check, summarise(plan, totals, folder.path), msgspec.json.decode(folder.read(MANIFEST), type=Result)
+    )
+    check.strangers()
+    check.unique_ids()
+    return check.report
+
+
+def _same_totals(check: "_Check", journal_says: Result, manifest_says: Result) -> None:
+    if journal_says.rows != manifest_says.rows:
+        check.problem("the manifest's totals are not the sum of the journal")
+
+
+class _Check:
+    def __init__(self, folder: Folder, plan: Plan) -> None:
+        self.folder, self.plan, self.report = folder, plan, Report()
+        self._listed: set[str] = set()
+        self._ids: list[str] = []
+
+    def problem(self, text: str) -> None:
+        self.report.problems.append(text)
+
+    def one_pass(self, one: Pass) -> Entry:
+        """Check the units of a rows pass; returns the sum of their entries."""
+        where = self.folder if one.final else self.folder / f"{JOURNAL}/pass-{one.index:02d}"
+        under = JOURNAL if one.final else ""
+        entries = []
+        for name in where.names(under):
+            entry = msgspec.json.decode(where.read(f"{under}/{name}".lstrip("/")), type=Entry)
+            self.report.units += 1
+            self._unit(one, entry)
+            entries.append(entry)
+        self._all_units(one, entries)
+        return journal.totals(entries)
+
+    def _all_units(self, one: Pass, entries: list[Entry]) -> None:
+        if one.source >= 0:
+            return
+        done = {e.unit.partition("-")[0] for e in entries if e.last}
+        for name in self.plan.unit_names():
+            if name not in done:
+                self.problem(f"unit {name} is not in the journal of pass {one.index}")
+
+    def _unit(self, one: Pass, entry: Entry) -> None:
+        if entry.fingerprint != one.fingerprint:
+            self.problem(f"unit {entry.unit} of pass {one.index} was made by another recipe")
+        if broken := entry.ledger.broken():
+            self.problem(f"unit {entry.unit} of pass {one.index}: {broken}")
+        found = Ledger(sums={})
+        sampled = isinstance(self.plan.recipe.output.dropped, DropSample)
+        for written in entry.outputs:
+            side = (
+                "dropped"
+                if written.name.startswith("_dropped")
+                else "quarantined"
+                if written.name.startswith("_quarantine")
+                else "kept"
+            )
+            if side == "kept" and not one.final:
+                found.add("kept", entry.ledger.kept, entry.ledger.sum_of("kept"))  # lies in the work store
+            else:
+                rows, total = self._file(written)
+                found.add(side, rows, total)
+        for side in ("kept", "dropped", "quarantined"):
+            if side == "dropped" and sampled:
+                continue
+            if getattr(found, side) != getattr(entry.ledger, side):
+                self.problem(
+                    f"unit {entry.unit} of pass {one.index}: {getattr(found, side)} rows {side} on disk, {getattr(entry.ledger, side)} in the journal"
+                )
+            elif found.sum_of(side) != entry.ledger.sum_of(side):
+                self.problem(
+                    f"unit {entry.unit} of pass {one.index}: other ids {side} on disk than in the journal"
+                )
+
+    def _file(self, written: Written) -> tuple[int, int]:
+        """Rows and id sum of a file, after its checksum."""
+        self._listed.add(written.name)
+        if not self.folder.exists(written.name):
+            self.problem(f"{written.name} is gone")
+            return 0, 0
+        if self._sha256(written.name) != written.sha256:
+            self.problem(f"{written.name} is not the file that was written (sha256 differs)")
+        self.report.files += 1
+        rows = total = 0
+        try:
+            for ids in self._read_ids(written.name):
+                rows, total = rows + len(ids), total + id_sum(ids)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            self.problem(f"{written.name} cannot be read: {str(error).splitlines()[0]}")
+        self.report.rows += rows
+        return rows, total % journal.MODULUS
+
+    def _sha256(self, name: str) -> str:
+        digest = hashlib.sha256()
+        with self.folder.open(name) as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+        return digest.hexdigest()
+
+    def _read_ids(self, name: str) -> Iterator[list[str]]:
+        with self.folder.open(name) as file:
+            if name.endswith(".parquet"):
+                with pq.ParquetFile(file) as part:
+                    for batch in part.iter_batches(columns=["id"], batch_size=65_536):
+                        yield batch.column(0).to_pylist()
+                return
+            import zstandard
+
+            with zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True) as stream:
+                rest = b""
+                while block := stream.read(1 << 22):
+                    *lines, rest = (rest + block).split(b"\n")
+                    yield [msgspec.json.decode(line)["id"] for line in lines]
+
+    def strangers(self) -> None:
+        """Files under final names that no journal entry lists."""
+        places = ["", "_quarantine", *(f"_dropped/{n}" for n in self.folder.folders("_dropped"))]
+        for place in places:
+            for name in self.folder.names(place):
+                full = f"{place}/{name}".lstrip("/")
+                if name.startswith("part-") and full not in self._listed:
+                    self.problem(f"{full} is in no journal entry")
+
+    def unique_ids(self) -> None:
+        """No id stands twice among the kept rows; sorted out of core."""
+        with TemporaryDirectory(prefix="curate-verify-") as scratch:
+            path = Path(scratch) / "ids"
+            with open(path, "wb") as sink:
+                writer = shuffle.SortedWriter(sink, ("hash",), Path(scratch) / "runs")
+                for name in sorted(self._listed):
+                    if name.startswith("part-") and self.folder.exists(name):
+                        for ids in self._read_ids(name):
+                            hashes = [xxhash.xxh3_64_intdigest(i) for i in ids]
+                            writer.write(
+                                pa.table(
+                                    {"hash": pa.array(hashes, pa.uint64()), "id": pa.array(ids, pa.string())}
+                                )
+                            )
+                writer.close()
+            if writer.rows:
+                self._find_repeated(path)
+
+    def _find_repeated(self, path: Path) -> None:
+        before: tuple[int, set[str]] = (-1, set())
+        with open(path, "rb") as file:
+            for table in shuffle.merge([file], ("hash",)):
+                for digest, row_id in zip(table["hash"].to_pylist(), table["id"].to_pylist(), strict=True):
+                    if digest != before[0]:
+                        before = (digest, set())
+                    if row_id in before[1]:
+                        self.problem(f"the id {row_id} stands twice")
+                        return
+                    before[1].add(row_id)

@@ -1,0 +1,61 @@
+"""Inside a worker: one job in, progress and a result out."""
+
+import errno
+import time
+import traceback
+from multiprocessing.connection import Connection
+from typing import Any
+
+from curate.engine.journal import Entry
+from curate.engine.phase import apply, run_merge, run_phase
+from curate.engine.unit import Job, Progress, load_plan, run_rows
+from curate.errors import CurateError, RunError
+
+
+def run_unit(job: Job, progress: Progress = lambda rows, size: None) -> list[Entry]:
+    """Do one unit or task and commit it: any scheduler can call this with a plan folder and a unit's name."""
+    plan = load_plan(job.run)
+    one = plan.passes[job.pass_index]
+    if job.files:
+        return [run_merge(plan, one, job)]
+    if one.kind == "phase":
+        return [run_phase(plan, one, job)]
+    return list(run_rows(plan, one, job, progress, apply if one.opens >= 0 else None))
+
+
+class Telling:
+    """Sums progress and sends it a few times a second."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection, self._rows, self._bytes, self._sent = connection, 0, 0, time.monotonic()
+
+    def __call__(self, rows: int, size: int) -> None:
+        self._rows, self._bytes = self._rows + rows, self._bytes + size
+        if time.monotonic() - self._sent > 0.2:
+            self._connection.send(("progress", (self._rows, self._bytes)))
+            self._rows, self._bytes, self._sent = 0, 0, time.monotonic()
+
+
+def serve(connection: Connection) -> None:
+    """Loop of the child process."""
+    while True:
+        job: Job = connection.recv()
+        try:
+            reply: tuple[str, Any] = ("done", run_unit(job, Telling(connection)))
+        except CurateError as error:
+            reply = ("raise", error)
+        except OSError as error:
+            reply = ("raise", os_error(error, job.run))
+        except Exception:
+            reply = ("bug", traceback.format_exc())
+        connection.send(reply)
+
+
+def os_error(error: OSError, where: str) -> RunError:
+    """A disk or network that gave up: the run stops and can be resumed."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    hint = "free some space, then run the same command again: it goes on where it stopped"
+    return RunError(
+        f"{error.strerror or error}", where=str(error.filename or where),
+        hint=hint if full else "run the same command again: it goes on where it stopped",
+    )  # fmt: skip

@@ -1,0 +1,248 @@
+"""A folder we write into: on a local disk, or any address that fsspec knows (s3://, memory://, ...).
+
+No file under a final name is ever partial: local files are flushed under another name and renamed, object stores
+make an object visible only when it is complete.
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from curate.errors import ConfigError
+
+
+def is_remote(path: str) -> bool:
+    """True for an address like s3://bucket/folder; file:// and plain paths are local."""
+    scheme, separator, _ = path.partition("://")
+    return bool(separator) and scheme != "file"
+
+
+def sha256_of(path: str | Path) -> str:
+    """Hex sha256 of a local file, read in blocks."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class HashingFile:
+    """A file being written that counts and hashes what passes through it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.bytes, self.closed = file, 0, False
+        self._digest = hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data)
+        self._digest.update(view)
+        self.file.write(view)
+        self.bytes += view.nbytes
+        return view.nbytes
+
+    def tell(self) -> int:
+        return self.bytes
+
+    def flush(self) -> None:
+        self.file.flush()
+
+    def writable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return False
+
+    def seekable(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        """Make the bytes durable (fsync locally, upload remotely)."""
+        if not self.closed:
+            self.closed = True
+            with self.file:
+                self.file.flush()
+                with contextlib.suppress(OSError, AttributeError, NotImplementedError):
+                    os.fsync(self.file.fileno())
+
+    def abandon(self) -> None:
+        """Close without promising anything; the caller removes the file."""
+        self.closed = True
+        discard = getattr(self.file, "discard", None)
+        with contextlib.suppress(Exception):
+            discard() if discard else self.file.close()
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+
+class Folder:
+    """Files by name relative to one local folder or remote address. Folders inside are made as needed."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = str(path).removeprefix("file://")
+        self.local: Path | None = None
+        if is_remote(self.path):
+            import fsspec
+
+            try:
+                self._fs, self._root = fsspec.core.url_to_fs(self.path, use_listings_cache=False)
+            except (ImportError, ValueError) as error:
+                scheme = self.path.partition("://")[0]
+                raise ConfigError(
+                    f"cannot open {self.path}: {error}",
+                    hint=f'for s3:// install "curate[s3]"; is {scheme} a known scheme?',
+                ) from None
+        else:
+            self.local = Path(self.path).absolute()
+
+    def __truediv__(self, name: str) -> "Folder":
+        return Folder(f"{self.path.rstrip('/')}/{name}")
+
+    def address(self, name: str) -> str:
+        """Full path or URL of a file, as an fsspec or pyarrow reader takes it."""
+        return f"{self.path.rstrip('/')}/{name}"
+
+    def _remote(self, name: str) -> str:
+        return f"{self._root.rstrip('/')}/{name}".rstrip("/")
+
+    def open(self, name: str) -> BinaryIO:
+        """Open for reading; seekable."""
+        if self.local:
+            return open(self.local / name, "rb")
+        return cast(BinaryIO, self._fs.open(self._remote(name), "rb"))
+
+    def read(self, name: str) -> bytes:
+        with self.open(name) as file:
+            return file.read()
+
+    def create(self, name: str) -> HashingFile:
+        """Open a new file for writing; durable once closed."""
+        if self.local:
+            (self.local / name).parent.mkdir(parents=True, exist_ok=True)
+            return HashingFile(open(self.local / name, "wb"))
+        return HashingFile(cast(BinaryIO, self._fs.open(self._remote(name), "wb")))
+
+    def claim(self, name: str, data: bytes, attempt: str) -> bool:
+        """Create `name` with `data` unless it exists: of many racing callers exactly one gets True.
+
+        `attempt` makes the temporary name unique. Locally a link, remotely a conditional PUT.
+        """
+        if not self.local:
+            try:
+                self._fs.pipe_file(self._remote(name), data, mode="create")
+            except FileExistsError:
+                return False
+            return True
+        target = self.local / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{attempt}")
+        _write_durably(temporary, data)
+        try:
+            os.link(temporary, target)
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink()
+        _sync_folder(target.parent)
+        return True
+
+    def replace(self, name: str, data: bytes) -> None:
+        """Write a whole small file, atomically."""
+        if not self.local:
+            self._fs.pipe_file(self._remote(name), data)
+            return
+        target = self.local / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}")
+        _write_durably(temporary, data)
+        os.replace(temporary, target)
+        _sync_folder(target.parent)
+
+    def exists(self, name: str) -> bool:
+        return (self.local / name).exists() if self.local else bool(self._fs.exists(self._remote(name)))
+
+    def size(self, name: str) -> int:
+        return (self.local / name).stat().st_size if self.local else int(self._fs.size(self._remote(name)))
+
+    def names(self, under: str = "") -> list[str]:
+        """Names of the files directly in a folder, sorted; none where there is no such folder."""
+        if self.local:
+            try:
+                with os.scandir(self.local / under) as entries:
+                    return sorted(e.name for e in entries if e.is_file() and not e.name.startswith("."))
+            except (FileNotFoundError, NotADirectoryError):
+                return []
+        return sorted(e["name"].rpartition("/")[2] for e in self._listing(under) if e["type"] == "file")
+
+    def folders(self, under: str = "") -> list[str]:
+        """Names of the folders directly in a folder, sorted."""
+        if self.local:
+            try:
+                with os.scandir(self.local / under) as entries:
+                    return sorted(e.name for e in entries if e.is_dir())
+            except (FileNotFoundError, NotADirectoryError):
+                return []
+        return sorted(
+            e["name"].rstrip("/").rpartition("/")[2] for e in self._listing(under) if e["type"] == "directory"
+        )
+
+    def _listing(self, under: str) -> Iterator[dict[str, Any]]:
+        with contextlib.suppress(FileNotFoundError):
+            yield from self._fs.ls(self._remote(under), detail=True)
+
+    def move(self, source: str, target: str) -> None:
+        """Give a complete file its final name."""
+        if self.local:
+            (self.local / target).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(self.local / source, self.local / target)
+        else:
+            self._fs.copy(self._remote(source), self._remote(target))
+            self._fs.rm_file(self._remote(source))
+
+    def take(self, other: "Folder", source: str, target: str) -> None:
+        """Put another folder's file here under `target`: a hard link where the disk allows, else a copy."""
+        if self.local and other.local:
+            destination = self.local / target
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            temporary = destination.with_name(f".{destination.name}.{os.getpid()}")
+            temporary.unlink(missing_ok=True)
+            try:
+                os.link(other.local / source, temporary)
+            except OSError:
+                shutil.copyfile(other.local / source, temporary)
+            os.replace(temporary, destination)
+            return
+        with other.open(source) as reader:
+            writer = self.create(target)
+            shutil.copyfileobj(reader, cast(Any, writer), 8 << 20)
+            writer.close()
+
+    def remove(self, name: str) -> None:
+        """Remove a file; nothing happens when it is gone already."""
+        with contextlib.suppress(FileNotFoundError):
+            (self.local / name).unlink() if self.local else self._fs.rm_file(self._remote(name))
+
+    def remove_all(self, under: str = "") -> None:
+        """Remove a whole folder."""
+        with contextlib.suppress(FileNotFoundError):
+            if self.local:
+                shutil.rmtree(self.local / under)
+            else:
+                self._fs.rm(self._remote(under), recursive=True)
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
