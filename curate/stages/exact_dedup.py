@@ -116,11 +116,8 @@ def digests(column: pa.Array) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.ui
 def rank(batch: pa.RecordBatch, config: Config) -> npt.NDArray[np.int64]:
     """Smaller is better; ties go to the earlier row."""
     if config.keep == "longest":
-        return (
-            -pc.fill_null(pc.binary_length(batch.column("text")), 0)
-            .to_numpy(zero_copy_only=False)
-            .astype(np.int64)
-        )
+        _, offsets = text_buffers(batch.column("text"))
+        return -np.diff(offsets)
     if config.keep == "newest":
         return np.array([-date_key(d) for d in batch.column("date").to_pylist()], np.int64)
     return np.zeros(batch.num_rows, np.int64)
