@@ -100,8 +100,8 @@ def print_summary(result: "Result") -> None:
     tokens = f", {result.tokens:,} tokens" if result.tokens else ""
     say(f"\ntext kept  {human_bytes(result.text_bytes)}{tokens}")
     if result.fresh_units:
-        speed = f", {result.bytes_in / result.seconds / 1e6:.1f} MB/s" if result.seconds else ""
-        say(f"time       {human_seconds(result.seconds)}{speed} read")
+        speed = f", {result.fresh_bytes / result.seconds / 1e6:.1f} MB/s read" if result.fresh_bytes else ""
+        say(f"time       {human_seconds(result.seconds)}{speed}")
     else:
         say("nothing was left to do: the dataset was complete")
     say(f"output     {result.output}")

@@ -21,6 +21,7 @@ from curate.schema import QUARANTINE, text_buffers
 ROW_GROUP_ROWS = 10_000
 ROW_GROUP_BYTES = 32 << 20
 FINAL_LEVEL, INTERMEDIATE_LEVEL = 3, 1
+QUARANTINE_ROWS = 1000  # held before they are written
 _BULKY = ("text", "html")  # columns whose dictionary and statistics cost more than they give
 
 
@@ -171,15 +172,20 @@ class UnitFiles:
 
     def quarantine(self, row: Mapping[str, Any]) -> None:
         self._quarantined.append(row)
+        if len(self._quarantined) >= QUARANTINE_ROWS:
+            self._write_quarantined()
+
+    def _write_quarantined(self) -> None:
+        name = f"_quarantine/part-{self._pass:02d}-{self._unit}.parquet"
+        if "_quarantine" not in self._dropped:
+            self._dropped["_quarantine"] = self._writer("-quarantine", name, self._level)
+        self._dropped["_quarantine"].write(pa.RecordBatch.from_pylist(self._quarantined, QUARANTINE))
+        self._quarantined = []
 
     def finish(self) -> list[Written]:
         """Make all files durable and list them."""
         if self._quarantined:
-            writer = self._writer(
-                "-quarantine", f"_quarantine/part-{self._pass:02d}-{self._unit}.parquet", self._level
-            )
-            self._dropped["_quarantine"] = writer
-            writer.write(pa.RecordBatch.from_pylist(self._quarantined, QUARANTINE))
+            self._write_quarantined()
         return [w for w in (self._kept.close(), *(d.close() for d in self._dropped.values())) if w]
 
     def abandon(self) -> None:

@@ -57,6 +57,7 @@ class Result(msgspec.Struct, kw_only=True):
     passes: list[dict[str, Any]] = []
     digest: str = ""
     fresh_units: int = 0  # done by this very call; 0 when nothing was left to do
+    fresh_bytes: int = 0  # of the input, read by this very call
 
 
 def run(
@@ -181,7 +182,7 @@ class Runner:
     ) -> None:
         self.plan, self.run, self.workers, self.max_memory_mb = plan, run, workers, max_memory_mb
         self.signals, self.listen, self.batch_rows = signals, listen, batch_rows
-        self.fresh_units = 0
+        self.fresh_units = self.fresh_bytes = 0
         self.totals: dict[int, Entry] = {}
         load_user_stages(plan)
 
@@ -213,6 +214,7 @@ class Runner:
         def on_done(entries: list[Entry]) -> None:
             self.fresh_units += 1
             for entry in entries:
+                self.fresh_bytes += entry.bytes_in if one.source < 0 else 0
                 self.listen("unit", {"pass": one.index, "entry": entry})
 
         def on_progress(rows: int, size: int) -> None:
@@ -302,7 +304,8 @@ def publish(plan: Plan, out: Folder, runner: Runner, seconds: float) -> Result:
         if one.kind == "rows":
             _take_pass(out, pass_folder(plan, runner.run, one), one)
     result = summarise(plan, runner.totals, out.path)
-    result.seconds, result.fresh_units = seconds, runner.fresh_units
+    result.seconds = seconds
+    result.fresh_units, result.fresh_bytes = runner.fresh_units, runner.fresh_bytes
     out.remove_all(journal.TMP)
     fault("manifest")
     out.replace(MANIFEST, msgspec.json.format(msgspec.json.encode(result), indent=1))

@@ -246,6 +246,7 @@ class LinkRun:
                     return True
                 mark_row(number)
                 self.flow.push(self.take_in(batch))
+                self._take_report()
             return False
         except BaseException:
             with contextlib.suppress(OSError):
