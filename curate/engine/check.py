@@ -10,8 +10,8 @@ import msgspec
 
 from curate.engine.freeze import freeze
 from curate.engine.journal import MANIFEST
+from curate.engine.log import Listener
 from curate.engine.plan import Plan, check_schema, step_identity
-from curate.engine.run import Listener
 from curate.engine.unit import PLAN, pass_folder
 from curate.errors import ConfigError
 from curate.io.files import Folder

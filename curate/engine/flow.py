@@ -136,6 +136,9 @@ class MapStep:
                 columns[name] = batch.column(name)
         return pa.RecordBatch.from_arrays(list(columns.values()), schema=done.schema)
 
+    def child_cpu_seconds(self) -> float:
+        return self._isolated.cpu_seconds() if self._isolated else 0.0
+
     def close(self) -> None:
         if self._isolated:
             self._isolated.close()
@@ -255,6 +258,10 @@ class Flow:
             {"id": row.column("id")[0].as_py(), "source": source, "offset": None, "reason": failure.reason,
              "error": failure.error, "raw": raw},
         )  # fmt: skip
+
+    def cpu_seconds(self) -> float:
+        """Of this process and the children that work for it."""
+        return time.process_time() + sum(step.child_cpu_seconds() for step in self._maps.values())
 
     def close(self) -> None:
         for step in self._maps.values():

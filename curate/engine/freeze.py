@@ -3,7 +3,7 @@
 import bisect
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import xxhash
 
 import curate
 from curate.engine import shuffle
+from curate.engine.log import Listener
 from curate.engine.plan import (
     KEYS_ABOVE_BYTES,
     Plan,
@@ -32,7 +33,6 @@ from curate.io.files import Folder
 from curate.io.inputs import Slice
 from curate.recipe.recipe import Recipe
 
-Listener = Callable[[str, Mapping[str, Any]], None]
 _FILE_ROWS = 1 << 40  # a row's place: file number * this + ordinal
 
 

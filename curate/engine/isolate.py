@@ -104,6 +104,11 @@ class Isolated:
         self._hello = (msgspec.json.encode(step), store, stage_files)
         self._deadline, self._memory = deadline_seconds, max_memory_mb << 20
         self._child: Child | None = None
+        self._cpu_of_dead = 0.0
+
+    def cpu_seconds(self) -> float:
+        """CPU seconds of all children so far."""
+        return self._cpu_of_dead + (self._child.cpu_seconds() if self._child else 0.0)
 
     def __call__(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, list[Failure]]:
         failures: list[Failure] = []
@@ -216,6 +221,7 @@ class Isolated:
 
     def close(self) -> None:
         if self._child:
+            self._cpu_of_dead += self._child.cpu_seconds()
             self._child.kill()
             self._child = None
 

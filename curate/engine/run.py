@@ -14,17 +14,16 @@ from curate.engine import guards, journal, shuffle
 from curate.engine.freeze import freeze, listing_changes
 from curate.engine.journal import MANIFEST, Entry, fault
 from curate.engine.lock import LOCK, Lock
+from curate.engine.log import Listener, RunLog
 from curate.engine.plan import Pass, Plan, recipe_digest
 from curate.engine.unit import PLAN, Job, pass_folder
-from curate.engine.workers import Signals, default_workers, run_jobs
+from curate.engine.workers import Pool, Signals, default_workers
 from curate.errors import COMPLETE, QUARANTINED, ConfigError, CurateError, DataError
 from curate.io.files import Folder
 from curate.recipe.recipe import Recipe
 
 RECORDS_PER_RANGE = 4_000_000
 WORKER_MEMORY_MB = 4096
-
-Listener = Callable[[str, Mapping[str, Any]], None]
 
 
 class Rows(msgspec.Struct, kw_only=True):
@@ -76,7 +75,7 @@ def run(
         )
     out = Folder(recipe.output.path)
     allowed = recipe.allow_quarantined if allow_quarantined is None else allow_quarantined
-    with Signals() as signals, Lock(out):
+    with Signals() as signals, Lock(out), RunLog(out, listen) as listen:
         if fresh:
             remove_dataset(out)
         plan, done = _plan_or_resume(recipe, out, stage_files, listen)
@@ -134,7 +133,9 @@ def _plan_or_resume(
                 f"{out.path} is complete, but its input has changed since: {'; '.join(changes)}",
                 hint="--fresh makes it anew; another output keeps both",
             )
-        return plan, msgspec.json.decode(out.read(MANIFEST), type=Result)
+        done = msgspec.json.decode(out.read(MANIFEST), type=Result)
+        done.fresh_units = done.fresh_bytes = 0
+        return plan, done
     gone = [c for c in changes if not c.startswith("new")]
     if gone:
         raise DataError(
@@ -217,19 +218,13 @@ class Runner:
                 self.fresh_bytes += entry.bytes_in if one.source < 0 else 0
                 self.listen("unit", {"pass": one.index, "entry": entry})
 
-        def on_progress(rows: int, size: int) -> None:
-            self.listen("progress", {"pass": one.index, "rows": rows, "bytes": size})
-
-        run_jobs(
-            iter(jobs),
-            min(self.workers, max(1, len(jobs))),
-            self.max_memory_mb,
-            self.signals,
-            on_done,
-            on_progress,
-        )
+        self._do(jobs, on_done)
         self.totals[one.index] = journal.totals(journal.entries(folder))
         self._judge(one)
+
+    def _do(self, jobs: list[Job], on_done: Callable[[list[Entry]], None]) -> None:
+        with Pool(self.workers, self.max_memory_mb, self.signals, self.listen) as pool:
+            pool.run(iter(jobs), on_done)
 
     def _judge(self, one: Pass) -> None:
         if one.kind == "rows":
@@ -279,14 +274,7 @@ class Runner:
                     Job(self.run, reads.index, f"m{i:05d}", i, folder.path, files=group, target=target.path)
                     for i, group in enumerate(groups) if f"m{i:05d}" not in done
                 ]  # fmt: skip
-                run_jobs(
-                    iter(jobs),
-                    self.workers,
-                    self.max_memory_mb,
-                    self.signals,
-                    lambda _: None,
-                    lambda *_: None,
-                )
+                self._do(jobs, lambda _: None)
                 target.replace(MANIFEST, b"{}")
             folder = target
         return folder.path

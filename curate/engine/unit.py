@@ -233,7 +233,7 @@ class LinkRun:
         self.files = UnitFiles(folder, one.index, name, one.final, jsonl)
         flow.start(self.files)
         self.bytes_in = 0
-        self.started, self.cpu = time.perf_counter(), time.process_time()
+        self.started, self.cpu = time.perf_counter(), flow.cpu_seconds()
 
     def run(self, stream: Iterator[Any], apply: "Callable[[LinkRun], None] | None") -> bool:
         """Push rows until the unit or link ends; True when a link ended and the stream goes on."""
@@ -289,7 +289,7 @@ class LinkRun:
             unit=self.name, fingerprint=self.one.fingerprint, ledger=flow.ledger, steps=flow.counts,
             skipped=self.rows.report.skipped, quarantined=flow.quarantined, killed_ids=flow.killed_ids,
             outputs=self.files.finish(), bytes_in=self.bytes_in, text_bytes=flow.text_bytes, tokens=flow.tokens,
-            seconds=time.perf_counter() - self.started, cpu_seconds=time.process_time() - self.cpu,
+            seconds=time.perf_counter() - self.started, cpu_seconds=flow.cpu_seconds() - self.cpu,
             peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10, link=link, last=last,
         )  # fmt: skip
         self.rows.report.skipped = {}

@@ -7,7 +7,6 @@ row (isolate.py). Ten deaths of one unit that no row explains stop the run, resu
 import os
 import signal
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import wait
@@ -17,11 +16,11 @@ from typing import Any
 from curate.child import Child
 from curate.engine.isolate import MAX_DEATHS
 from curate.engine.journal import Entry
+from curate.engine.log import Listener
 from curate.engine.unit import Job
 from curate.errors import INCOMPLETE, INTERRUPTED, RunError
 
 POLL_SECONDS = 0.1
-_NO_BATCH = -1
 
 
 class Stopped(RunError):
@@ -96,74 +95,77 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def run_jobs(
-    jobs: Iterator[Job], count: int, max_memory_mb: int, signals: Signals,
-    on_done: Callable[[list[Entry]], None], on_progress: Callable[[int, int], None],
-) -> None:  # fmt: skip
-    """Run all jobs on `count` workers. Raises what a job raises, after killing the workers."""
-    workers: list[Worker] = []
-    deaths = Deaths()
-    retries: deque[Job] = deque()
+class Pool:
+    """Runs jobs on up to `count` workers, each below `max_memory_mb`; workers end with `with`."""
 
-    def next_job() -> Job | None:
-        return retries.popleft() if retries else next(jobs, None)
+    def __init__(self, count: int, max_memory_mb: int, signals: Signals, listen: Listener) -> None:
+        self._count, self._max_memory_mb = count, max_memory_mb
+        self._signals, self._listen = signals, listen
+        self._workers: list[Worker] = []
+        self._retries: deque[Job] = deque()
 
-    try:
-        while True:
-            signals.check()
-            idle = [w for w in workers if w.job is None]
-            while len(workers) - len(idle) < count:
-                job = next_job()
-                if job is None:
-                    break
-                if not idle:
-                    idle.append(Worker())
-                    workers.append(idle[-1])
-                worker = idle.pop()
-                try:
-                    worker.give(job)
-                except OSError:
-                    _died(worker, workers, deaths, retries, "died")
-            busy = [w for w in workers if w.job is not None]
-            if not busy and not retries:
-                return
-            _listen(busy, workers, deaths, retries, max_memory_mb, on_done, on_progress)
-    finally:
-        for worker in workers:
+    def __enter__(self) -> "Pool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._workers:
             worker.child.kill()
 
+    def run(self, jobs: Iterator[Job], on_done: Callable[[list[Entry]], None]) -> None:
+        """Do all jobs. Raises what a job raises; workers that are busy then are killed when the pool ends."""
+        deaths = Deaths()
+        while True:
+            self._signals.check()
+            self._hand_out(jobs, deaths)
+            busy = [w for w in self._workers if w.job is not None]
+            if not busy and not self._retries:
+                return
+            self._hear(busy, deaths, on_done)
+            for worker in busy:
+                if worker.job is not None and worker.child.rss_bytes() > self._max_memory_mb << 20:
+                    self._died(worker, deaths, f"went over its memory cap of {self._max_memory_mb} MB")
 
-def _listen(
-    busy: list[Worker], workers: list[Worker], deaths: Deaths, retries: deque[Job], max_memory_mb: int,
-    on_done: Callable[[list[Entry]], None], on_progress: Callable[[int, int], None],
-) -> None:  # fmt: skip
-    by_connection = {w.child.connection: w for w in busy}
-    ready: list[Any] = wait(list(by_connection), POLL_SECONDS)
-    for connection in ready:
-        worker = by_connection[connection]
-        try:
-            kind, body = connection.recv()
-        except (EOFError, OSError):
-            _died(worker, workers, deaths, retries, "died")
-            continue
-        if kind == "progress":
-            on_progress(*body)
-        elif kind == "done":
-            worker.job = None
-            on_done(body)
-        elif kind == "raise":
-            raise body
-        else:
-            raise RuntimeError(f"a worker failed on unit {worker.job.unit if worker.job else '?'}:\n{body}")
-    for worker in busy:
-        if worker in workers and worker.job is not None and worker.child.rss_bytes() > max_memory_mb << 20:
-            _died(worker, workers, deaths, retries, f"went over its memory cap of {max_memory_mb} MB")
+    def _hand_out(self, jobs: Iterator[Job], deaths: Deaths) -> None:
+        idle = [w for w in self._workers if w.job is None]
+        while len(self._workers) - len(idle) < self._count:
+            job = self._retries.popleft() if self._retries else next(jobs, None)
+            if job is None:
+                return
+            if not idle:
+                idle.append(Worker())
+                self._workers.append(idle[-1])
+            worker = idle.pop()
+            try:
+                worker.give(job)
+            except OSError:
+                self._died(worker, deaths, "died")
 
+    def _hear(self, busy: list[Worker], deaths: Deaths, on_done: Callable[[list[Entry]], None]) -> None:
+        by_connection = {w.child.connection: w for w in busy}
+        ready: list[Any] = wait(list(by_connection), POLL_SECONDS)
+        for connection in ready:
+            worker = by_connection[connection]
+            try:
+                kind, body = connection.recv()
+            except (EOFError, OSError):
+                self._died(worker, deaths, "died")
+                continue
+            if kind == "progress":
+                self._listen("progress", {"rows": body[0], "bytes": body[1]})
+            elif kind == "done":
+                worker.job = None
+                on_done(body)
+            elif kind == "raise":
+                raise body
+            else:
+                unit = worker.job.unit if worker.job else "?"
+                raise RuntimeError(f"a worker failed on unit {unit}:\n{body}")
 
-def _died(worker: Worker, workers: list[Worker], deaths: Deaths, retries: deque[Job], how: str) -> None:
-    batch = worker.child.row
-    worker.child.kill()
-    workers.remove(worker)
-    if worker.job:
-        retries.append(deaths.note(worker.job, batch, how))
-    time.sleep(0.05)
+    def _died(self, worker: Worker, deaths: Deaths, how: str) -> None:
+        batch, job = worker.child.row, worker.job
+        worker.child.kill()
+        self._workers.remove(worker)
+        worker.job = None
+        if job:
+            self._listen("death", {"unit": job.unit, "batch": batch, "how": how})
+            self._retries.append(deaths.note(job, batch, how))
