@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -81,12 +81,11 @@ def run(
         plan, done = _plan_or_resume(recipe, out, stage_files, listen)
         if done is not None:
             return judged(done, allowed)
-        runner = Runner(
-            plan, out.path, workers or default_workers(), max_memory_mb, signals, listen, batch_rows
-        )
         started = time.perf_counter()
-        for one in plan.passes:
-            runner.run_pass(one)
+        with Pool(workers or default_workers(), max_memory_mb, signals, listen) as pool:
+            runner = Runner(plan, out.path, pool, listen, batch_rows)
+            for one in plan.passes:
+                runner.run_pass(one)
         result = publish(plan, out, runner, time.perf_counter() - started)
     return judged(result, allowed)
 
@@ -171,18 +170,9 @@ def remove_dataset(out: Folder) -> None:
 class Runner:
     """Runs passes in order on local workers."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        run: str,
-        workers: int,
-        max_memory_mb: int,
-        signals: Signals,
-        listen: Listener,
-        batch_rows: int,
-    ) -> None:
-        self.plan, self.run, self.workers, self.max_memory_mb = plan, run, workers, max_memory_mb
-        self.signals, self.listen, self.batch_rows = signals, listen, batch_rows
+    def __init__(self, plan: Plan, run: str, pool: Pool, listen: Listener, batch_rows: int) -> None:
+        self.plan, self.run, self.pool = plan, run, pool
+        self.listen, self.batch_rows = listen, batch_rows
         self.fresh_units = self.fresh_bytes = 0
         self.totals: dict[int, Entry] = {}
         load_user_stages(plan)
@@ -218,13 +208,9 @@ class Runner:
                 self.fresh_bytes += entry.bytes_in if one.source < 0 else 0
                 self.listen("unit", {"pass": one.index, "entry": entry})
 
-        self._do(jobs, on_done)
+        self.pool.run(iter(jobs), on_done)
         self.totals[one.index] = journal.totals(journal.entries(folder))
         self._judge(one)
-
-    def _do(self, jobs: list[Job], on_done: Callable[[list[Entry]], None]) -> None:
-        with Pool(self.workers, self.max_memory_mb, self.signals, self.listen) as pool:
-            pool.run(iter(jobs), on_done)
 
     def _judge(self, one: Pass) -> None:
         if one.kind == "rows":
@@ -274,7 +260,7 @@ class Runner:
                     Job(self.run, reads.index, f"m{i:05d}", i, folder.path, files=group, target=target.path)
                     for i, group in enumerate(groups) if f"m{i:05d}" not in done
                 ]  # fmt: skip
-                self._do(jobs, lambda _: None)
+                self.pool.run(iter(jobs), lambda _: None)
                 target.replace(MANIFEST, b"{}")
             folder = target
         return folder.path
