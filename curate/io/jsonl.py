@@ -36,6 +36,9 @@ _ID_LINE_BYTES = 128 << 20  # a longer line is too long to become a row, so its 
 
 Line = tuple[int, int, bytes, int, BrokenStream | None]  # offset, ordinal, content, its full length, error
 
+_SLACK_BYTES = (
+    64 << 10
+)  # a line may have twice the bytes of the longest document (escapes), and this much more
 _BOM = b"\xef\xbb\xbf"
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -170,10 +173,11 @@ def read(
 ) -> Iterator[tuple[int, Row] | LinkEnd]:
     """Rows of a slice, each with its size in bytes, and the link ends of a chain."""
     path = join(root, part.path)
+    longest = 2 * max_document_bytes + _SLACK_BYTES
     parse = _Parser(part, config, schema, max_document_bytes)
     with open_source(path) as source:
         lines: Iterator[Line | LinkEnd] = _lines(
-            _stream(source, path, part.start, part.stop), part.start, part.ordinal, 2 * max_document_bytes
+            _stream(source, path, part.start, part.stop), part.start, part.ordinal, longest
         )
         for line in by_links(lines, first_link) if part.chain else lines:  # type: ignore[type-var]
             if isinstance(line, LinkEnd):
@@ -188,7 +192,7 @@ def read(
             try:
                 if error:
                     raise _Bad(error.reason, error.error)
-                if length > 2 * max_document_bytes:
+                if length > longest:
                     raise _Bad("too_long", f"a line of {length:,} bytes")
                 yield length, parse(data, ordinal)
             except _Bad as bad:

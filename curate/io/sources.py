@@ -14,8 +14,9 @@ from curate.io.files import is_remote
 
 CHUNK_BYTES = 1 << 20
 _GZIP_FEED_BYTES = 1 << 16
-# What zstd makes of one piece comes in one go: the worst bomb (4 bytes for 128 KB) then holds 64 MB.
-_ZSTD_FEED_BYTES = 1 << 11
+# What zstd makes of one piece comes in one go: the worst bomb (4 bytes for 128 KB) then makes 16 MB, and little is
+# lost at an error. Measured: 850 MB/s, of 980 with large pieces.
+_ZSTD_FEED_BYTES = 512
 
 
 class Source(Protocol):

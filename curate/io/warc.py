@@ -135,7 +135,7 @@ def _frames(window: _Window, reopen: Callable[[int], _Window], cap: int, end: in
         if not error and end is not None and start + total > end:
             error = f"Content-Length says {total - size:,} bytes, the file ends before"
         if not error:
-            raw, error = _take(window, total, min(total, size + cap))
+            raw, error = _take(window, total, min(total, size + cap), plain=end is not None)
         if not error:
             yield start, raw, total, "", ""
             window.skip_line_ends()
@@ -168,7 +168,7 @@ def _header(window: _Window) -> tuple[int, int, str]:
     return end.end(), end.end() + int(length[1]), ""
 
 
-def _take(window: _Window, total: int, kept: int) -> tuple[bytes, str]:
+def _take(window: _Window, total: int, kept: int, *, plain: bool) -> tuple[bytes, str]:
     # Leaves the window behind the record; on an error where it was, if all of the record is in memory.
     short = not window.have(kept)
     raw = bytes(window.data[:kept])
@@ -179,11 +179,15 @@ def _take(window: _Window, total: int, kept: int) -> tuple[bytes, str]:
         at = 0
     if short:
         return raw, f"Content-Length says {total:,} bytes with the header, the data ends before"
+    window.have(at + 4)
+    ended = plain and bytes(window.data[at : at + 4]).startswith((b"\r\n\r\n", b"\n\n"))
     while window.have(at + 1) and window.data[at] in b"\r\n":
         at += 1
     window.have(at + 5)
     following = bytes(window.data[at : at + 5])
-    if not b"WARC/".startswith(following) or (not following and window.broken.reason):
+    # Behind two line ends junk is the next record's damage, behind none the length is wrong. In a gzip member junk
+    # is damage that its checksum has yet to tell.
+    if not (ended or b"WARC/".startswith(following)) or (not following and window.broken.reason):
         return raw, "Content-Length does not lead to the next record"
     window.drop(at)
     return raw, ""
@@ -308,35 +312,42 @@ class _Record(NamedTuple):
     id: str
     html: bool
     charset: str
+    encoded: bool  # the payload is in an encoding that fastwarc does not know
 
 
 def _parse(raw: bytes) -> _Record | None:
     # None: the headers cannot be read
+    for auto_decode in ("all", "none"):
+        try:
+            return _read_headers(raw, auto_decode)
+        except (OSError, ValueError, StopIteration):  # an encoding that fastwarc does not know, too
+            continue
+    return None
+
+
+def _read_headers(raw: bytes, auto_decode: Any) -> _Record | None:
     from fastwarc.warc import ArchiveIterator, WarcRecordType
 
-    try:
-        parsed = next(ArchiveIterator(io.BytesIO(raw), parse_http=False, quirks_mode=True))
-        id = (parsed.record_id or "").strip().removeprefix("<").removesuffix(">")
-        kind = parsed.record_type
-        if kind not in (WarcRecordType.response, WarcRecordType.resource, WarcRecordType.conversion):
-            return _Record(parsed, str(kind).rpartition(".")[2], id, False, "")
-        declared, charset = _content_type(parsed.headers.get("Content-Type"))
-        if parsed.is_http:
-            parsed.parse_http(auto_decode="all", quirks_mode=True)
-            http = parsed.http_headers
-            if http is None or http.status_code is None:
-                return None
-            if http.status_code != 200:
-                return _Record(parsed, "http_status", id, False, "")
-            declared, charset = _content_type(http.get("Content-Type"))
-    except (OSError, ValueError, StopIteration):
-        return None
+    parsed = next(ArchiveIterator(io.BytesIO(raw), parse_http=False, quirks_mode=True))
+    id = (parsed.record_id or "").strip().removeprefix("<").removesuffix(">")
+    kind = parsed.record_type
+    if kind not in (WarcRecordType.response, WarcRecordType.resource, WarcRecordType.conversion):
+        return _Record(parsed, str(kind).rpartition(".")[2], id, False, "", False)
+    declared, charset = _content_type(parsed.headers.get("Content-Type"))
+    if parsed.is_http:
+        parsed.parse_http(auto_decode=auto_decode, quirks_mode=True)
+        http = parsed.http_headers
+        if http is None or http.status_code is None:
+            return None
+        if http.status_code != 200:
+            return _Record(parsed, "http_status", id, False, "", False)
+        declared, charset = _content_type(http.get("Content-Type"))
     if declared in _NO_TYPE:
         declared, _ = _content_type(parsed.headers.get("WARC-Identified-Payload-Type"))
     if declared in _NO_TYPE:
         declared = "text/html" if _LOOKS_HTML.match(raw[_http_body(raw) :][:1024]) else ""
     skip = "" if declared in _HTML or declared in _TEXT else "not_text"
-    return _Record(parsed, skip, id, declared in _HTML, charset)
+    return _Record(parsed, skip, id, declared in _HTML, charset, auto_decode == "none")
 
 
 def _http_body(raw: bytes) -> int:
@@ -418,7 +429,7 @@ def _header_text(record: _Record, name: str) -> str | None:
 
 
 def _payload(record: _Record, raw: bytes, cap: int) -> bytes:
-    data, error = _read(record.parsed.reader, cap)
+    data, error = (b"", "unknown encoding") if record.encoded else _read(record.parsed.reader, cap)
     if error and not data:
         data = _undecoded(raw, record.parsed.http_headers, cap, error)
     if len(data) > cap:

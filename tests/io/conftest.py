@@ -1,0 +1,79 @@
+"""`read_all`: an input from its listing to its rows, with everything that did not become one."""
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from curate.io import inputs
+
+
+class Log:
+    """A Report that remembers, with the place between the rows where each thing was said."""
+
+    def __init__(self) -> None:
+        self.quarantined: list[dict[str, Any]] = []
+        self.skipped: Counter[str] = Counter()
+
+    def quarantine(self, **row: Any) -> None:
+        assert set(row) == {"id", "source", "offset", "reason", "error", "raw"}
+        assert len(row["raw"]) <= 4096
+        self.quarantined.append(row)
+
+    def skip(self, reason: str, count: int = 1) -> None:
+        self.skipped[reason] += count
+
+    @property
+    def reasons(self) -> list[str]:
+        return [row["reason"] for row in self.quarantined]
+
+    @property
+    def accounted(self) -> int:
+        return len(self.quarantined) + sum(self.skipped.values())
+
+
+class Everything:
+    """What came out of an input."""
+
+    def __init__(
+        self, path: Any, base: Path, unit_bytes: int, first_link: int, reading: dict[str, int], **config: Any
+    ):
+        self.config = inputs.Input(path=path, **config)
+        self.root, self.files = inputs.list_files(self.config, base)
+        self.schema = inputs.input_schema(self.root, self.files, self.config)
+        self.ids: list[tuple[int, str]] = []
+        self.scans = [
+            inputs.scan(self.root, f, self.config, unit_bytes, lambda o, i: self.ids.append((o, i)))
+            for f in self.files
+        ]
+        self.slices = [part for scan in self.scans for part in scan.slices]
+        self.log = Log()
+        self.batches, self.links = [], 0
+        for item in inputs.read(
+            self.root, self.slices, self.config, self.schema, self.log, first_link=first_link, **reading
+        ):
+            if item is inputs.LINK_END:
+                self.links += 1
+            else:
+                assert item.schema == self.schema
+                item.validate(full=True)
+                self.batches.append(item)
+        self.rows = [row for batch in self.batches for row in batch.to_pylist()]
+
+    def column(self, name: str) -> list[Any]:
+        return [row[name] for row in self.rows]
+
+
+@pytest.fixture(scope="session")
+def read_all() -> Callable[..., Everything]:
+    def go(
+        path: Any, *, base: Path = Path("/"), unit_bytes: int = 1 << 28, first_link: int = 0,
+        reading: dict[str, int] | None = None, **config: Any,
+    ) -> Everything:  # fmt: skip
+        if isinstance(path, Path):
+            path = str(path)
+        return Everything(path, base, unit_bytes, first_link, reading or {}, **config)
+
+    return go
