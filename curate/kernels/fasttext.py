@@ -1,0 +1,555 @@
+"""fastText's supervised prediction over UTF-8 bytes: words, character and word n-grams, mean vector, output layer.
+
+Differs from the library only in the order of float32 additions: the rows of one word (itself and its character
+n-grams) are summed first, then added to the document. So a word's sum can be kept in a cache, and a document's result
+is the same bytes whatever stood before it. No fastmath and no reduction is left to the compiler, so CPUs agree too.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+WIDEST_KEY = 32  # bytes; longer words are not cached
+
+Bytes = npt.NDArray[np.uint8]
+Ints = npt.NDArray[np.int32]
+Longs = npt.NDArray[np.int64]
+Words = npt.NDArray[np.uint64]
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+u32, u64, f32 = np.uint32, np.uint64, np.float32
+_LOW, _HIGH = u64(0x7F7F7F7F7F7F7F7F), u64(0x8080808080808080)
+_FROM_TAB, _PAST_RETURN, _SPACES = u64(0x7777777777777777), u64(0x7272727272727272), u64(0x2020202020202020)
+_MIX = u64(0x9E3779B97F4A7C15)
+_FNV_START, _FNV_PRIME, _SIGN = u32(2166136261), u32(16777619), u32(0xFFFFFF00)
+_NGRAM_PRIME = u64(116049371)
+_EOS = np.frombuffer(b"</s>", np.uint8)
+_EOS_KEY = u64(int.from_bytes(b"</s>", "little"))
+_LABEL = np.frombuffer(b"__label__", np.uint8)
+
+
+# Counting references to arrays took half of the time, so what runs per word neither makes nor returns one.
+_looped = njit(cache=True, error_model="numpy", _nrt=False)
+_inlined = njit(cache=True, error_model="numpy", _nrt=False, forceinline=True)
+
+
+class Tables(NamedTuple):
+    """What a document's words are looked up in; `models.fasttext` says how each array is laid out."""
+
+    rows: Floats  # (words + n-gram rows, dim)
+    entry_bytes: Bytes
+    entry_offsets: Longs  # (words + labels + 1,)
+    entry_slots: Ints  # open addressing by FNV-1a, -1 = empty
+    kept: npt.NDArray[
+        np.uint64
+    ]  # (buckets / 32 + 1,) of a pruned model: rows before | a bit for each kept bucket
+    num_words: int
+    num_buckets: int
+    pruned: bool
+    min_chars: int
+    max_chars: int
+    word_ngrams: int
+
+
+class Cache(NamedTuple):
+    """Sums of words seen, direct-mapped by the word's own bytes (compared whole, so no hash can lie)."""
+
+    keys: Words  # (slots, 4): the word, padded with NUL, which no word holds
+    hashes: npt.NDArray[np.uint32]
+    counts: Longs  # rows in the sum
+    sums: Floats  # (slots, dim)
+
+
+class Scratch(NamedTuple):
+    """What one call works in."""
+
+    keys: Words  # (4,): first bytes of the word at hand
+    running: Words  # (word_ngrams,): hash of the last d + 1 words
+    text: Bytes  # <word>
+    pending: Longs  # rows to add
+    words: Floats  # (1, dim): sum of a new word
+    word: Floats  # (dim,): the same
+
+
+@intrinsic
+def _load8(context: Any, array: Any, index: Any) -> Any:
+    """Eight bytes at `index` as a little-endian number, unaligned and unchecked."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        fields = cgutils.create_struct_proxy(signature.args[0])(context, builder, arguments[0])
+        place = builder.bitcast(builder.gep(fields.data, [arguments[1]]), ir.IntType(64).as_pointer())
+        value = builder.load(place)
+        value.align = 1
+        return value
+
+    return types.uint64(array, types.int64), generate
+
+
+@intrinsic
+def _trailing_zeros(context: Any, number: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.uint64(types.uint64), generate
+
+
+@intrinsic
+def _ones(context: Any, number: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ctpop(arguments[0])
+
+    return types.uint64(types.uint64), generate
+
+
+@_inlined
+def _chunk(data: Bytes, at: int, end: int) -> np.uint64:
+    """Eight bytes from `at`; those past `end` read as NUL, a separator."""
+    chunk = u64(0)
+    if at + 8 <= end:
+        return u64(_load8(data, np.int64(at)))
+    for i in range(end - at):
+        chunk |= u64(data[at + i]) << u64(8 * i)
+    return chunk
+
+
+@_inlined
+def _separators(chunk: np.uint64) -> np.uint64:
+    """High bit of each byte that ends a word: NUL, \\t \\n \\v \\f \\r, space. Exact: no carry leaves a byte."""
+    low = chunk & _LOW
+    control = (low + _FROM_TAB) & ~(low + _PAST_RETURN)
+    space = ~((low ^ _SPACES) + _LOW)
+    return (control | space | ~(low + _LOW)) & ~chunk & _HIGH
+
+
+@_inlined
+def _word_length(data: Bytes, start: int, end: int, keys: Words) -> np.int64:
+    """Bytes of the word at `start` (0: none); `keys` gets its first 32."""
+    length = np.int64(0)
+    while True:
+        chunk = _chunk(data, start + length, end)
+        separators = _separators(chunk)
+        part = np.int64(8) if separators == 0 else np.int64(_trailing_zeros(separators) >> u64(3))
+        if length < WIDEST_KEY:
+            keys[length >> 3] = chunk if part == 8 else chunk & ((u64(1) << u64(8 * part)) - u64(1))
+        length += part
+        if part < 8:
+            for i in range((length >> 3) + 1, 4):
+                keys[i] = u64(0)
+            return length
+
+
+@_inlined
+def _fnv_step(hashed: np.uint32, byte: np.uint8) -> np.uint32:
+    """One byte into the library's FNV-1a, which takes bytes as signed."""
+    signed = u32(byte) | _SIGN if byte >= 128 else u32(byte)
+    return u32(u32(hashed ^ signed) * _FNV_PRIME)
+
+
+@_inlined
+def _fnv(data: Bytes, start: int, stop: int) -> np.uint32:
+    hashed = _FNV_START
+    for i in range(start, stop):
+        hashed = _fnv_step(hashed, data[i])
+    return hashed
+
+
+@_inlined
+def _slot(number: np.uint32, mask: int) -> np.int64:
+    return np.int64((u64(number) * _MIX) >> u64(32)) & mask
+
+
+@_looped
+def find_entry(data: Bytes, start: int, stop: int, hashed: np.uint32, tables: Tables) -> np.int64:
+    """Index of data[start:stop] in the dictionary, -1 when it is not there."""
+    mask = tables.entry_slots.shape[0] - 1
+    slot = _slot(hashed, mask)
+    while tables.entry_slots[slot] >= 0:
+        entry = tables.entry_slots[slot]
+        low = tables.entry_offsets[entry]
+        if tables.entry_offsets[entry + 1] - low == stop - start:
+            same = True
+            for i in range(stop - start):
+                if tables.entry_bytes[low + i] != data[start + i]:
+                    same = False
+                    break
+            if same:
+                return np.int64(entry)
+        slot = (slot + 1) & mask
+    return np.int64(-1)
+
+
+@_looped
+def fill_entry_slots(entry_bytes: Bytes, entry_offsets: Longs, slots: Ints) -> bool:
+    """Open addressing over the dictionary; `slots` comes filled with -1. False when two entries are equal."""
+    mask = slots.shape[0] - 1
+    for entry in range(entry_offsets.shape[0] - 1):
+        low, high = entry_offsets[entry], entry_offsets[entry + 1]
+        slot = _slot(_fnv(entry_bytes, low, high), mask)
+        while slots[slot] >= 0:
+            other = entry_offsets[slots[slot]]
+            if entry_offsets[slots[slot] + 1] - other == high - low:
+                i = 0
+                while i < high - low and entry_bytes[other + i] == entry_bytes[low + i]:
+                    i += 1
+                if i == high - low:
+                    return False
+            slot = (slot + 1) & mask
+        slots[slot] = entry
+    return True
+
+
+@_inlined
+def _bucket_row(bucket: np.uint64, tables: Tables) -> tuple[np.int64, np.int64]:
+    """Row of an n-gram bucket and 1, or 0 when the model was pruned of it. No branch to guess wrong."""
+    if not tables.pruned:
+        return tables.num_words + np.int64(bucket), np.int64(1)
+    here = tables.kept[bucket >> u64(5)]
+    bit = u64(1) << (bucket & u64(31))
+    before = (here >> u64(32)) + _ones(here & (bit - u64(1)))
+    return tables.num_words + np.int64(before), np.int64((here & bit) != 0)
+
+
+@_inlined
+def _add(into: Floats, matrix: Floats, row: int) -> None:
+    """into += matrix[row]; all loads of a block come before its stores, so that it becomes vector code."""
+    dim = into.shape[0]
+    whole = dim - dim % 8
+    for q in range(0, whole, 8):
+        a, b, c, d = matrix[row, q], matrix[row, q + 1], matrix[row, q + 2], matrix[row, q + 3]
+        e, f, g, h = matrix[row, q + 4], matrix[row, q + 5], matrix[row, q + 6], matrix[row, q + 7]
+        a, b, c, d = a + into[q], b + into[q + 1], c + into[q + 2], d + into[q + 3]
+        e, f, g, h = e + into[q + 4], f + into[q + 5], g + into[q + 6], h + into[q + 7]
+        into[q], into[q + 1], into[q + 2], into[q + 3] = a, b, c, d
+        into[q + 4], into[q + 5], into[q + 6], into[q + 7] = e, f, g, h
+    for q in range(whole, dim):
+        into[q] += matrix[row, q]
+
+
+@_looped
+def _add_rows(into: Floats, matrix: Floats, rows: Longs, num: int) -> None:
+    """Add matrix[rows[:num]] in that order, a block of columns at a time in registers."""
+    dim = into.shape[0]
+    whole = dim - dim % 8
+    for q in range(0, whole, 8):
+        a, b, c, d = into[q], into[q + 1], into[q + 2], into[q + 3]
+        e, f, g, h = into[q + 4], into[q + 5], into[q + 6], into[q + 7]
+        for i in range(num):
+            row = rows[i]
+            a += matrix[row, q]
+            b += matrix[row, q + 1]
+            c += matrix[row, q + 2]
+            d += matrix[row, q + 3]
+            e += matrix[row, q + 4]
+            f += matrix[row, q + 5]
+            g += matrix[row, q + 6]
+            h += matrix[row, q + 7]
+        into[q], into[q + 1], into[q + 2], into[q + 3] = a, b, c, d
+        into[q + 4], into[q + 5], into[q + 6], into[q + 7] = e, f, g, h
+    for q in range(whole, dim):
+        for i in range(num):
+            into[q] += matrix[rows[i], q]
+
+
+@_inlined
+def _bracket(data: Bytes, start: int, stop: int, text: Bytes) -> int:
+    """Write the word into `text` as <word>; returns its length."""
+    length = stop - start + 2
+    text[0], text[length - 1] = 60, 62
+    for i in range(stop - start):
+        text[i + 1] = data[start + i]
+    return length
+
+
+@_looped
+def _add_char_ngrams(text: Bytes, length: int, tables: Tables, pending: Longs, into: Floats) -> int:
+    """Add the rows of the character n-grams of text[:length]; returns how many."""
+    buckets = u32(tables.num_buckets)
+    added, num = 0, 0
+    for first in range(length):
+        if text[first] & 0xC0 == 0x80:
+            continue
+        hashed, i, chars = _FNV_START, first, 1
+        while i < length and chars <= tables.max_chars:
+            hashed = _fnv_step(hashed, text[i])
+            i += 1
+            while i < length and text[i] & 0xC0 == 0x80:
+                hashed = _fnv_step(hashed, text[i])
+                i += 1
+            if chars >= tables.min_chars and not (chars == 1 and (first == 0 or i == length)):
+                pending[num], kept = _bucket_row(u64(hashed % buckets), tables)
+                num += kept
+            chars += 1
+        if num + tables.max_chars >= pending.shape[0]:
+            _add_rows(into, tables.rows, pending, num)
+            added, num = added + num, 0
+    _add_rows(into, tables.rows, pending, num)
+    return added + num
+
+
+@_looped
+def _starts_with_label(data: Bytes, start: int, stop: int) -> bool:
+    if stop - start < _LABEL.shape[0]:
+        return False
+    for i in range(_LABEL.shape[0]):  # noqa: SIM110
+        if data[start + i] != _LABEL[i]:
+            return False
+    return True
+
+
+@_looped
+def _sum_word(
+    data: Bytes, start: int, stop: int, hashed: np.uint32, tables: Tables, scratch: Scratch, into: Floats
+) -> int:
+    """Sum of the word's rows; returns how many, or -1 for a label, which is no word."""
+    into[:] = 0
+    entry = find_entry(data, start, stop, hashed, tables)
+    if entry >= tables.num_words or (entry < 0 and _starts_with_label(data, start, stop)):
+        return -1
+    added = 0
+    if entry >= 0:
+        _add(into, tables.rows, entry)
+        added = 1
+    if tables.max_chars == 0:
+        return added
+    length = _bracket(data, start, stop, scratch.text)
+    return added + int(_add_char_ngrams(scratch.text, length, tables, scratch.pending, into))
+
+
+@_inlined
+def _add_word_ngrams(hashed: np.uint32, tables: Tables, running: Words, seen: int, into: Floats) -> int:
+    """Add the rows of the word n-grams that end in this word. running[d]: hash of the last d + 1 words."""
+    signed = u64(np.int64(np.int32(hashed)))
+    added = 0
+    for d in range(min(seen, tables.word_ngrams - 1), 0, -1):
+        running[d] = running[d - 1] * _NGRAM_PRIME + signed
+        row, kept = _bucket_row(running[d] % u64(tables.num_buckets), tables)
+        if kept:
+            _add(into, tables.rows, row)
+            added += 1
+    running[0] = signed
+    return added
+
+
+@_looped
+def _sum_document(
+    data: Bytes, at: int, end: int, tables: Tables, cache: Cache, scratch: Scratch, into: Floats
+) -> int:
+    """Sum of the document's rows, the end-of-sentence token's included; returns how many."""
+    keys, running, word = scratch.keys, scratch.running, scratch.word
+    mask = cache.keys.shape[0] - 1
+    added, seen = 0, 0
+    while at < end:
+        length = _word_length(data, at, end, keys)
+        if length == 0:
+            at += 1
+            continue
+        start, at = at, at + length
+        mixed = ((keys[0] * _MIX ^ keys[1]) * _MIX ^ keys[2]) * _MIX ^ keys[3]
+        slot = np.int64((mixed * _MIX) >> u64(40)) & mask
+        found = (
+            length <= WIDEST_KEY
+            and cache.keys[slot, 0] == keys[0]
+            and cache.keys[slot, 1] == keys[1]
+            and cache.keys[slot, 2] == keys[2]
+            and cache.keys[slot, 3] == keys[3]
+        )
+        if found:
+            hashed = cache.hashes[slot]
+            added += cache.counts[slot]
+            _add(into, cache.sums, slot)
+        else:
+            if length == 4 and keys[0] == _EOS_KEY:  # written out, it ends the line as a newline does
+                break
+            hashed = _fnv(data, start, at)
+            rows = _sum_word(data, start, at, hashed, tables, scratch, word)
+            if rows < 0:
+                continue
+            added += rows
+            _add(into, scratch.words, 0)
+            if length <= WIDEST_KEY:
+                for i in range(4):
+                    cache.keys[slot, i] = keys[i]
+                cache.hashes[slot] = hashed
+                cache.counts[slot] = rows
+                for q in range(into.shape[0]):
+                    cache.sums[slot, q] = word[q]
+        if tables.word_ngrams > 1:
+            added += _add_word_ngrams(hashed, tables, running, seen, into)
+            seen += 1
+    hashed = _fnv(_EOS, 0, 4)
+    entry = find_entry(_EOS, 0, 4, hashed, tables)
+    if 0 <= entry < tables.num_words:
+        _add(into, tables.rows, entry)
+        added += 1
+    if tables.word_ngrams > 1:
+        added += _add_word_ngrams(hashed, tables, running, seen, into)
+    return added
+
+
+@_looped
+def _fill(
+    data: Bytes, offsets: Longs, tables: Tables, cache: Cache, scratch: Scratch, hidden: Floats, known: Flags
+) -> None:
+    for d in range(offsets.shape[0] - 1):
+        added = _sum_document(data, offsets[d], offsets[d + 1], tables, cache, scratch, hidden[d])
+        if added > 0:
+            known[d] = True
+            scale = f32(1.0 / added)
+            for q in range(hidden.shape[1]):
+                hidden[d, q] *= scale
+
+
+def hidden_vectors(data: Bytes, offsets: Longs, tables: Tables, cache: Cache) -> tuple[Floats, Flags]:
+    """Mean of each document's rows.
+
+    data, offsets  documents as `schema.text_buffers` gives them, n of them
+    Returns float32 (n, dim) and bool (n,): false where no word, n-gram or end token is known to the model.
+    """
+    n, dim = offsets.shape[0] - 1, tables.rows.shape[1]
+    hidden = np.zeros((n, dim), np.float32)
+    known = np.zeros(n, np.bool_)
+    words = np.zeros((1, dim), np.float32)
+    scratch = Scratch(
+        keys=np.zeros(4, np.uint64),
+        running=np.zeros(max(tables.word_ngrams, 1), np.uint64),
+        text=np.empty(2 + int(np.diff(offsets).max(initial=0)), np.uint8),
+        pending=np.zeros(1024, np.int64),
+        words=words,
+        word=words[0],
+    )
+    _fill(data, offsets, tables, cache, scratch, hidden, known)
+    return hidden, known
+
+
+@_looped
+def _dot(hidden: Floats, output: Floats, row: int) -> np.float32:
+    """Four sums in a fixed order: faster than one, and no compiler's choice."""
+    dim = hidden.shape[0]
+    a, b, c, d = f32(0), f32(0), f32(0), f32(0)
+    whole = dim - dim % 4
+    for q in range(0, whole, 4):
+        a += hidden[q] * output[row, q]
+        b += hidden[q + 1] * output[row, q + 1]
+        c += hidden[q + 2] * output[row, q + 2]
+        d += hidden[q + 3] * output[row, q + 3]
+    for q in range(whole, dim):
+        a += hidden[q] * output[row, q]
+    return (a + b) + (c + d)
+
+
+@_looped
+def _right_turn(hidden: Floats, output: Floats, row: int) -> np.float32:
+    return f32(1.0 / (1.0 + np.exp(-np.float64(_dot(hidden, output, row)))))
+
+
+@_looped
+def _best_leaf(
+    hidden: Floats, output: Floats, tree: Ints, nodes: Longs, scores: Doubles
+) -> tuple[int, float]:
+    """Most probable leaf of the Huffman tree and its score; the later of equals, as in the library.
+
+    The library adds log(p + 1e-5) at each turn; the product of p + 1e-5 is the same score.
+    """
+    leaves = output.shape[0]
+    leaf, reached = 2 * leaves - 2, 1.0
+    while leaf >= leaves:  # the greedy path gives a bound that cuts most of the search
+        p = np.float64(_right_turn(hidden, output, leaf - leaves))
+        right = p > 0.5
+        reached *= (p if right else 1.0 - p) + 1e-5
+        leaf = tree[1 if right else 0, leaf]
+    best, bound = -1, reached * 0.999  # a score may still grow by 1e-5 a level
+    nodes[0], scores[0], depth = 2 * leaves - 2, 1.0, 1
+    while depth > 0:
+        depth -= 1
+        node, score = nodes[depth], scores[depth]
+        if score < bound:
+            continue
+        if node < leaves:
+            best, bound = node, score
+            continue
+        p = np.float64(_right_turn(hidden, output, node - leaves))
+        nodes[depth], scores[depth] = tree[1, node], score * (p + 1e-5)
+        nodes[depth + 1], scores[depth + 1] = tree[0, node], score * (1.0 - p + 1e-5)
+        depth += 2
+    return (best, bound) if best >= 0 else (leaf, reached)
+
+
+@njit(cache=True, error_model="numpy")
+def predict_tree(hidden: Floats, known: Flags, output: Floats, tree: Ints) -> tuple[Ints, Floats]:
+    """Hierarchical softmax: label int32 (n,), -1 where unknown, and probability float32 (n,).
+
+    tree  int32 (2, 2 * labels - 1): left and right child; leaves come first, the root last
+    """
+    n = hidden.shape[0]
+    labels, probabilities = np.full(n, -1, np.int32), np.zeros(n, np.float32)
+    nodes, scores = np.zeros(tree.shape[1] + 1, np.int64), np.zeros(tree.shape[1] + 1, np.float64)
+    for d in range(n):
+        if known[d]:
+            labels[d], probabilities[d] = _best_leaf(hidden[d], output, tree, nodes, scores)
+    return labels, probabilities
+
+
+@njit(cache=True, error_model="numpy")
+def _softmax(scores: Floats) -> None:
+    top = scores.max()
+    total = f32(0)
+    for c in range(scores.shape[0]):
+        scores[c] = f32(np.exp(np.float64(scores[c] - top)))
+        total += scores[c]
+    for c in range(scores.shape[0]):
+        scores[c] /= total
+
+
+@njit(cache=True, error_model="numpy")
+def _table_sigmoid(x: np.float32) -> np.float32:
+    """The library reads its sigmoid from 512 steps between -8 and 8."""
+    if x < f32(-8):
+        return f32(0)
+    if x > f32(8):
+        return f32(1)
+    step = np.int64((x + f32(8)) * f32(512) / f32(8) / f32(2))
+    return f32(1.0 / (1.0 + np.exp(-np.float64(f32(step * 16) / f32(512) - f32(8)))))
+
+
+@njit(cache=True, error_model="numpy")
+def predict_flat(hidden: Floats, known: Flags, output: Floats, softmax: bool) -> tuple[Ints, Floats]:
+    """Softmax or one-vs-all over every label: label int32 (n,), -1 where unknown, and probability float32 (n,)."""
+    n, num_labels = hidden.shape[0], output.shape[0]
+    labels, probabilities = np.full(n, -1, np.int32), np.zeros(n, np.float32)
+    scores = np.zeros(num_labels, np.float32)
+    for d in range(n):
+        if not known[d]:
+            continue
+        for c in range(num_labels):
+            scores[c] = _dot(hidden[d], output, c)
+        if softmax:
+            _softmax(scores)
+        else:
+            for c in range(num_labels):
+                scores[c] = _table_sigmoid(scores[c])
+        top = scores.max()
+        logged = f32(np.log(np.float64(top) + 1e-5))
+        for c in range(num_labels):  # the last of those whose logarithms are equal, as in the library
+            if scores[c] >= top * f32(0.99999) and f32(np.log(np.float64(scores[c]) + 1e-5)) == logged:
+                labels[d] = c
+        probabilities[d] = f32(np.exp(np.float64(logged)))
+    return labels, probabilities
+
+
+@njit(cache=True, error_model="numpy")
+def without_words(data: Bytes, offsets: Longs) -> Flags:
+    """Documents of nothing but separators: bool (n,)."""
+    blank = np.ones(offsets.shape[0] - 1, np.bool_)
+    for d in range(blank.shape[0]):
+        for i in range(offsets[d], offsets[d + 1]):
+            if data[i] != 32 and data[i] != 0 and not 9 <= data[i] <= 13:
+                blank[d] = False
+                break
+    return blank
