@@ -94,6 +94,7 @@ class Entry(msgspec.Struct, kw_only=True):
     counts: Counts = {}  # phases: what the phase reports
     link: int = 0
     last: bool = True  # false: more links of the stream follow
+    first_ids: list[str] = []  # of ids that stand twice in the input: those whose first row is in this link
 
 
 _fault_at = os.environ.get("CURATE_FAULT", "")
@@ -111,31 +112,34 @@ def fault(moment: str) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-def commit(folder: Folder, entry: Entry, attempt: str) -> bool:
-    """Make a unit done. False when another attempt was first; its files stand, ours are removed."""
+def commit(folder: Folder, entry: Entry, attempt: str) -> Entry:
+    """Make a unit done; returns the entry that stands. When another attempt was first our files are removed."""
     fault("claim")
     data = msgspec.json.format(msgspec.json.encode(entry), indent=1)
     won = folder.claim(f"{JOURNAL}/{entry.unit}.json", data, attempt)
     fault("claimed")
-    if won:
-        finish(folder, entry)
-    else:
+    if not won:
         for written in entry.outputs:
             folder.remove(written.tmp)
-    return won
+        entry = read(folder, entry.unit)
+    finish(folder, entry)  # the first attempt may have died before it came to this
+    return entry
 
 
 def finish(folder: Folder, entry: Entry) -> None:
     """Give the files of a committed unit their final names; repeatable."""
     for written in entry.outputs:
-        if not folder.exists(written.name):
-            fault("rename")
-            if not folder.exists(written.tmp):
+        if folder.exists(written.name):
+            continue
+        fault("rename")
+        try:
+            folder.move(written.tmp, written.name)
+        except FileNotFoundError:
+            if not folder.exists(written.name):  # else another attempt moved it just now
                 raise DataError(
                     f"{written.name} is in the journal but gone", where=folder.path,
                     hint="someone removed it; run again with --fresh",
-                )  # fmt: skip
-            folder.move(written.tmp, written.name)
+                ) from None  # fmt: skip
 
 
 def read(folder: Folder, unit: str) -> Entry:
@@ -164,6 +168,8 @@ def resume(folder: Folder) -> None:
     """After a kill: finish what was committed and remove what was not."""
     for entry in entries(folder):
         finish(folder, entry)
+    for leftover in (folder.local / JOURNAL).glob(".*") if folder.local else ():
+        leftover.unlink()  # an entry that was being created
     for name in folder.names(TMP):
         folder.remove(f"{TMP}/{name}")
     for name in folder.folders(TMP):

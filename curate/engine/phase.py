@@ -176,5 +176,4 @@ def _write_records(
         outputs=outputs if writer.rows else [], records=writer.rows, seconds=time.perf_counter() - started,
         cpu_seconds=time.process_time() - cpu, peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10,
     )  # fmt: skip
-    won = journal.commit(folder, entry, attempt)
-    return entry if won else journal.read(folder, unit)
+    return journal.commit(folder, entry, attempt)

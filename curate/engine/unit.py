@@ -149,6 +149,7 @@ class DuplicateIds:
 
     def __init__(self, plan: Plan, job: Job) -> None:
         self.keep_first: dict[str, bool] = {}
+        self.found: list[str] = []  # repeated ids whose first row came since the last commit
         self._seen: set[str] = set()
         if plan.duplicate_ids:
             folder = Folder(job.run)
@@ -157,8 +158,8 @@ class DuplicateIds:
                 table = pq.read_table(file, filters=[("unit", "==", unit)])
             self.keep_first = dict(zip(table["id"].to_pylist(), table["keep_first"].to_pylist(), strict=True))
 
-    def already_kept(self, ids: list[str]) -> None:
-        """Links committed before a kill kept these."""
+    def already_found(self, ids: list[str]) -> None:
+        """Links committed before a kill hold the first rows of these."""
         self._seen.update(ids)
 
     def split(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch | None]:
@@ -169,8 +170,9 @@ class DuplicateIds:
         for row_id in batch.column("id").to_pylist():
             first = self.keep_first.get(row_id)
             keep.append(first is None or (first and row_id not in self._seen))
-            if first is not None:
+            if first and keep[-1]:
                 self._seen.add(row_id)
+                self.found.append(row_id)
         mask = pa.array(keep, pa.bool_())
         return (batch, None) if all(keep) else (batch.filter(mask), batch.filter(pa.compute.invert(mask)))
 
@@ -285,16 +287,18 @@ class LinkRun:
                 f"unit {self.name} does not add up: {broken}",
                 hint="a stage lost or invented rows; this is a bug",
             )
+        found = self.duplicates.found if self.duplicates else []
         entry = Entry(
             unit=self.name, fingerprint=self.one.fingerprint, ledger=flow.ledger, steps=flow.counts,
             skipped=self.rows.report.skipped, quarantined=flow.quarantined, killed_ids=flow.killed_ids,
             outputs=self.files.finish(), bytes_in=self.bytes_in, text_bytes=flow.text_bytes, tokens=flow.tokens,
             seconds=time.perf_counter() - self.started, cpu_seconds=flow.cpu_seconds() - self.cpu,
             peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10, link=link, last=last,
+            first_ids=found[:] if self.rows.is_chain else [],
         )  # fmt: skip
         self.rows.report.skipped = {}
-        won = journal.commit(self.folder, entry, self.files.attempt)
-        return entry if won else journal.read(self.folder, self.name)
+        found.clear()
+        return journal.commit(self.folder, entry, self.files.attempt)
 
 
 def _links_done(folder: Folder, unit: str, duplicates: DuplicateIds | None) -> tuple[int, bool]:
@@ -302,11 +306,9 @@ def _links_done(folder: Folder, unit: str, duplicates: DuplicateIds | None) -> t
     link = 0
     while folder.exists(f"{journal.JOURNAL}/{unit}-{link:05d}.json"):
         entry = journal.read(folder, f"{unit}-{link:05d}")
-        if duplicates and duplicates.keep_first:
-            for written in entry.outputs:
-                if written.name.endswith(".parquet"):
-                    with folder.open(written.name) as file:
-                        duplicates.already_kept(pq.read_table(file, columns=["id"])["id"].to_pylist())
+        journal.finish(folder, entry)
+        if duplicates:
+            duplicates.already_found(entry.first_ids)
         if entry.last:
             return link, True
         link += 1
