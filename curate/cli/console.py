@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -41,6 +41,17 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
 
 
+def cell(value: Any, width: int = 60) -> str:
+    """A value on one line: control characters escaped, long text cut."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, dict | list):
+        value = msgspec.json.encode(value, enc_hook=str).decode()
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    text = printable(text).replace("\n", "\\n").replace("\t", "\\t")
+    return text if len(text) <= width else f"{text[: width - 3]}..."
+
+
 def human_bytes(size: float) -> str:
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if size < 1000 or unit == "TB":
@@ -57,7 +68,7 @@ def human_seconds(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
-def table(rows: list[tuple[str, ...]], right: tuple[int, ...] = ()) -> list[str]:
+def table(rows: Sequence[tuple[str, ...]], right: tuple[int, ...] = ()) -> list[str]:
     """Lines of aligned columns; `right` names the columns that are numbers."""
     if not rows:
         return []
