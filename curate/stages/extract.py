@@ -4,7 +4,7 @@ Paper   none; resiliparse's main-content rules (Bevendorff et al. 2018, Elastic 
 Reads   html   large_binary (n,), null for a row that has its text already
         text   large_string (n,), null for an HTML row
 Writes  text                   the page's text, one line per block; '' where none was found; never null for an HTML row
-        extract_title          string: the `<h1>` that og:title or `<title>` repeats, else the page's only `<h1>`,
+        extract_title          string: the `<h1>` that og:title or `<title>` repeats (the longest), else the only `<h1>`,
                                else og:title, else `<title>`
         extract_date           string, YYYY-MM-DD: when the page says it was published; null where it does not say
         extract_canonical_url  string: the absolute `<link rel=canonical>`; null where there is none
@@ -109,7 +109,8 @@ def decode(page: bytes) -> str:
             return page.decode("utf-8-sig")
         except UnicodeDecodeError:
             pass
-    return page.decode(detect_encoding(page, from_html_meta=True) or "utf-8", "replace")
+    encoding = detect_encoding(page, from_html_meta=True) or "utf-8"
+    return page.decode(encoding, "replace").removeprefix("\ufeff")
 
 
 def _text(tree: Any, config: Config) -> str:
@@ -135,10 +136,9 @@ def _text_by_trafilatura(html: str, config: Config) -> str:
 
 def _title(head: Any, title: str, headings: list[str]) -> str | None:
     og_title = _one_line(_attribute(head, 'meta[property="og:title"]', "content"))
-    for heading in headings:
-        if heading and (heading.lower() in og_title.lower() or heading.lower() in title.lower()):
-            return heading
-    return (headings[0] if len(headings) == 1 else "") or og_title or title or None
+    repeated = [h for h in headings if h.lower() in og_title.lower() or h.lower() in title.lower()]
+    only = headings if len(headings) == 1 else []
+    return max(repeated, key=len, default="") or "".join(only) or og_title or title or None
 
 
 def _one_line(text: str | None) -> str:
