@@ -66,20 +66,17 @@ def _look(path: str, base: Path) -> tuple[Any, str, str, str]:
         path = str(base.absolute() / os.path.expanduser(path.removeprefix("file://")))
     try:
         system, address = url_to_fs(path)
-        address = address.rstrip("/") or "/"
-        kind = "glob"
-        if not system.exists(address):
-            if not set("*?[") & set(address):
-                raise DataError(f"there is nothing at `{path}`", hint=_beside(system, address), where="input")
-        else:
-            kind = "directory" if system.isdir(address) else "file"
-    except DataError:
-        raise
-    except ImportError as error:
+    except (ImportError, ValueError) as error:
         hint = "install what it needs; for s3://: pip install 'curate[s3]'"
         raise ConfigError(f"cannot open `{path}`: {error}", hint=hint, where="input") from error
+    address = address.rstrip("/") or "/"
+    try:
+        there = system.exists(address)
+        kind = ("directory" if system.isdir(address) else "file") if there else "glob"
     except Exception as error:  # every kind of store has errors of its own
         raise DataError(f"cannot open `{path}`: {error}", hint="check the address and the keys") from error
+    if not there and not set("*?[") & set(address):
+        raise DataError(f"there is nothing at `{path}`", hint=_beside(system, address), where="input")
     if kind == "directory":
         return system, address, address, kind
     first = min((address.find(c) for c in "*?[" if c in address), default=-1) if kind == "glob" else -1

@@ -96,7 +96,9 @@ def _our_type(path: str, ours: str, theirs: str, type_: pa.DataType) -> pa.DataT
             return wanted
         raise ConfigError(
             f"column `{theirs}` of `{path}` is {type_}, and `{ours}` must be a string",
-            hint="map another column" if ours != theirs else f"rename it: columns: {{{theirs}_2: {theirs}}}",
+            hint="map another column"
+            if ours != theirs or ours == "id"
+            else f"rename it: columns: {{{theirs}_2: {theirs}}}",
             where="input",
         )
     if _is_string(type_):

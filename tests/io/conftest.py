@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +61,13 @@ class Everything:
                 assert item.schema == self.schema
                 item.validate(full=True)
                 self.batches.append(item)
-        self.rows = [row for batch in self.batches for row in batch.to_pylist()]
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        return [row for batch in self.batches for row in batch.to_pylist()]
 
     def column(self, name: str) -> list[Any]:
-        return [row[name] for row in self.rows]
+        return [value for batch in self.batches for value in batch[name].to_pylist()]
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from curate.errors import ConfigError, DataError
-from curate.io import inputs, slices
+from curate.io import inputs, slices, warc
 from curate.schema import row_id
 
 PAGE = b"<!doctype html><html><body>" + b"<p>A paragraph of text. </p>" * 20 + b"</body></html>"
@@ -415,3 +415,18 @@ def test_any_bytes_are_accounted_for_at_any_cut(tmp_path, read_all, pieces, unit
     assert cut.ids == whole.ids
     if content.strip(b"\r\n\0"):
         assert len(whole.rows) + whole.log.accounted > 0 or packing != "plain"
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(PIECE, max_size=8), st.sampled_from([50, 1 << 20]))
+def test_records_and_stretches_that_are_none_cover_every_byte(pieces, cap):
+    data = b"".join(pieces)
+    if data.startswith(b"\x1f\x8b\x08"):
+        return
+    part = inputs.Slice("a.warc", "warc", 0, len(data), 0, len(data))
+    at = 0
+    for frame in warc.frames(io.BytesIO(data), len(data), part, cap):
+        assert data[at : frame.position].strip(b"\r\n") == b""
+        assert data[frame.position :].startswith(frame.raw[:cap])
+        at = frame.position + frame.length
+    assert data[at:].strip(b"\r\n") == b""
