@@ -1,8 +1,11 @@
 """One run per folder: the lock names its owner; a lock left by a dead process is taken over."""
 
+import contextlib
+import fcntl
 import os
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -71,20 +74,23 @@ class Lock:
         raise LockedError(f"{self._folder.path} is locked and its lock keeps changing", hint="try again")
 
     def _take_from(self, dead: Owner) -> None:
-        """Remove a dead owner's lock; of two that try, one finds it changed."""
+        """Remove a dead owner's lock; of several that try, the others find it changed or gone."""
+        with self._alone():
+            if read_owner(self._folder) == dead:
+                self._folder.remove(LOCK)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Among processes of this machine, which alone can tell that an owner is dead."""
         if not self._folder.local:
-            self._folder.remove(LOCK)
+            yield
             return
-        aside = Path(self._folder.local / f"{LOCK}.{os.getpid()}")
+        fd = os.open((self._folder.local / LOCK).parent, os.O_RDONLY)
         try:
-            os.rename(self._folder.local / LOCK, aside)
-        except FileNotFoundError:
-            return
-        current = msgspec.json.decode(aside.read_bytes(), type=Owner) if aside.stat().st_size else dead
-        if current != dead and not is_dead(current):  # someone was quicker: give it back
-            os.rename(aside, self._folder.local / LOCK)
-        else:
-            aside.unlink()
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
 
     def __exit__(self, *_: object) -> None:
         self._folder.remove(LOCK)

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -44,6 +44,24 @@ def curate() -> Callable[..., Ran]:
         return ran
 
     return go
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """`curate ARGUMENT...` in the background; killed when the test ends."""
+    running = []
+
+    def go(*arguments: object, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+        running.append(subprocess.Popen(
+            [CONSOLE, *map(str, arguments)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env={**os.environ, **(env or {})},
+        ))  # fmt: skip
+        return running[-1]
+
+    yield go
+    for process in running:
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture
