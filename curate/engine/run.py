@@ -1,8 +1,9 @@
 """A whole run: plan or resume, pass after pass, guards, then the manifest that says it is complete."""
 
+import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,8 +18,8 @@ from curate.engine.lock import LOCK, Lock
 from curate.engine.log import Listener, RunLog
 from curate.engine.plan import Pass, Plan, recipe_digest
 from curate.engine.unit import PLAN, Job, pass_folder
-from curate.engine.workers import Pool, Signals, default_workers
-from curate.errors import COMPLETE, QUARANTINED, ConfigError, CurateError, DataError
+from curate.engine.workers import Pool, Signals, Stopped, default_workers, os_error
+from curate.errors import COMPLETE, QUARANTINED, ConfigError, CurateError, DataError, RunError
 from curate.io.files import Folder
 from curate.recipe.recipe import Recipe
 
@@ -75,18 +76,21 @@ def run(
         )
     out = Folder(recipe.output.path)
     allowed = recipe.allow_quarantined if allow_quarantined is None else allow_quarantined
-    with Signals() as signals, Lock(out), RunLog(out, listen) as listen:
-        if fresh:
-            remove_dataset(out)
-        plan, done = _plan_or_resume(recipe, out, stage_files, listen)
-        if done is not None:
-            return judged(done, allowed)
-        started = time.perf_counter()
-        with Pool(workers or default_workers(), max_memory_mb, signals, listen) as pool:
-            runner = Runner(plan, out.path, pool, listen, batch_rows)
-            for one in plan.passes:
-                runner.run_pass(one)
-        result = publish(plan, out, runner, time.perf_counter() - started)
+    try:
+        with Signals() as signals, Lock(out), RunLog(out, listen) as listen:
+            if fresh:
+                remove_dataset(out)
+            plan, done = _plan_or_resume(recipe, out, stage_files, listen)
+            if done is not None:
+                return judged(done, allowed)
+            started = time.perf_counter()
+            with Pool(workers or default_workers(), max_memory_mb, signals, listen) as pool:
+                runner = Runner(plan, out.path, pool, listen, batch_rows)
+                for one in plan.passes:
+                    runner.run_pass(one)
+            result = publish(plan, out, runner, time.perf_counter() - started)
+    except OSError as error:
+        raise os_error(error, out.path) from error
     return judged(result, allowed)
 
 
@@ -208,9 +212,20 @@ class Runner:
                 self.fresh_bytes += entry.bytes_in if one.source < 0 else 0
                 self.listen("unit", {"pass": one.index, "entry": entry})
 
-        self.pool.run(iter(jobs), on_done)
+        self._do(jobs, on_done, folder)
         self.totals[one.index] = journal.totals(journal.entries(folder))
         self._judge(one)
+
+    def _do(self, jobs: list[Job], on_done: Callable[[list[Entry]], None], folder: Folder) -> None:
+        try:
+            self.pool.run(iter(jobs), on_done)
+        except Stopped:
+            raise  # within a second; a resume cleans up
+        except RunError:
+            self.pool.end()
+            with contextlib.suppress(OSError, CurateError):
+                journal.resume(folder)  # a full disk gets back what unfinished units hold
+            raise
 
     def _judge(self, one: Pass) -> None:
         if one.kind == "rows":
@@ -251,19 +266,22 @@ class Runner:
             round_number += 1
             target = Folder(f"{pass_folder(self.plan, self.run, reads).path}-merge{round_number}")
             if not target.exists(MANIFEST):
-                journal.resume(target)
-                done = set(journal.units_done(target))
-                groups = [
-                    tuple(names[i : i + shuffle.MAX_FILES]) for i in range(0, len(names), shuffle.MAX_FILES)
-                ]
-                jobs = [
-                    Job(self.run, reads.index, f"m{i:05d}", i, folder.path, files=group, target=target.path)
-                    for i, group in enumerate(groups) if f"m{i:05d}" not in done
-                ]  # fmt: skip
-                self.pool.run(iter(jobs), lambda _: None)
-                target.replace(MANIFEST, b"{}")
+                with Lock(target):
+                    self._merge(reads, folder, names, target)
             folder = target
         return folder.path
+
+    def _merge(self, reads: Pass, folder: Folder, names: list[str], target: Folder) -> None:
+        """One round: groups of at most 256 record files into one file each."""
+        journal.resume(target)
+        done = set(journal.units_done(target))
+        groups = [tuple(names[i : i + shuffle.MAX_FILES]) for i in range(0, len(names), shuffle.MAX_FILES)]
+        jobs = [
+            Job(self.run, reads.index, f"m{i:05d}", i, folder.path, files=group, target=target.path)
+            for i, group in enumerate(groups) if f"m{i:05d}" not in done
+        ]  # fmt: skip
+        self._do(jobs, lambda _: None, target)
+        target.replace(MANIFEST, b"{}")
 
 
 def load_user_stages(plan: Plan) -> None:

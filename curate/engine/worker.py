@@ -1,6 +1,5 @@
 """Inside a worker: one job in, progress and a result out."""
 
-import errno
 import time
 import traceback
 from multiprocessing.connection import Connection
@@ -9,7 +8,8 @@ from typing import Any
 from curate.engine.journal import Entry
 from curate.engine.phase import apply, run_merge, run_phase
 from curate.engine.unit import Job, Progress, load_plan, run_rows
-from curate.errors import CurateError, RunError
+from curate.engine.workers import os_error
+from curate.errors import CurateError
 
 
 def run_unit(job: Job, progress: Progress = lambda rows, size: None) -> list[Entry]:
@@ -49,13 +49,3 @@ def serve(connection: Connection) -> None:
         except Exception:
             reply = ("bug", traceback.format_exc())
         connection.send(reply)
-
-
-def os_error(error: OSError, where: str) -> RunError:
-    """A disk or network that gave up: the run stops and can be resumed."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    hint = "free some space, then run the same command again: it goes on where it stopped"
-    return RunError(
-        f"{error.strerror or error}", where=str(error.filename or where),
-        hint=hint if full else "run the same command again: it goes on where it stopped",
-    )  # fmt: skip

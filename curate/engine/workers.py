@@ -4,6 +4,7 @@ A worker that dies twice at the same batch gets a careful third try: every stage
 row (isolate.py). Ten deaths of one unit that no row explains stop the run, resumable.
 """
 
+import errno
 import os
 import signal
 import threading
@@ -36,7 +37,7 @@ class Stopped(RunError):
 
 
 class Signals:
-    """While held, Ctrl-C and SIGTERM are noted instead of raised; `check` raises Stopped."""
+    """While held, Ctrl-C and SIGTERM raise Stopped, wherever the main thread is."""
 
     def __init__(self) -> None:
         self.seen = 0
@@ -45,19 +46,33 @@ class Signals:
     def __enter__(self) -> "Signals":
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._old[number] = signal.signal(number, self._note)
+                self._old[number] = signal.signal(number, self._stop)
         return self
 
-    def _note(self, number: int, _: FrameType | None) -> None:
+    def _stop(self, number: int, _: FrameType | None) -> None:
         self.seen = number
+        raise Stopped(number)
 
     def check(self) -> None:
+        """Raise again where a library swallowed it."""
         if self.seen:
             raise Stopped(self.seen)
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         for number, handler in self._old.items():
             signal.signal(number, handler)
+        if self.seen and error is not None and not isinstance(error, Stopped):
+            raise Stopped(self.seen) from error  # what a library made of it
+
+
+def os_error(error: OSError, where: str) -> RunError:
+    """A disk or network that gave up: the run stops and can be resumed."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    hint = "free some space, then run the same command again: it goes on where it stopped"
+    return RunError(
+        f"{error.strerror or error}", where=str(error.filename or where),
+        hint=hint if full else "run the same command again: it goes on where it stopped",
+    )  # fmt: skip
 
 
 class Worker:
@@ -108,8 +123,12 @@ class Pool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for worker in self._workers:
-            worker.child.kill()
+        self.end()
+
+    def end(self) -> None:
+        """Kill the workers; a later `run` starts others."""
+        while self._workers:
+            self._workers.pop().child.kill()
 
     def run(self, jobs: Iterator[Job], on_done: Callable[[list[Entry]], None]) -> None:
         """Do all jobs. Raises what a job raises; workers that are busy then are killed when the pool ends."""
