@@ -24,7 +24,7 @@ from typing import NamedTuple
 SITE = "https://python-docs.example"
 DATE = "2026-01-01T00:00:00Z"  # fixed, so that two builds are equal
 MENU = 12  # modules named in a page's menu, before it and behind it
-MIN_CHARS = 200  # a document shorter than this says too little
+MIN_CHARS = 300  # a document shorter than this says too little
 TEXT_SUFFIXES = {".txt", ".rst", ".md"}
 LEGAL_FILE = re.compile(r"(licen[cs]e|copying|notice|authors)", re.I)
 NOT_DOCUMENTATION = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
@@ -126,8 +126,8 @@ def dotted(path: str) -> str:
 
 
 def page(name: str, title: str, sections: list[Section], neighbours: list[str]) -> str:
-    """A page as a documentation site would serve it; "" for a module without documentation."""
-    if not sections:
+    """A page as a documentation site would serve it; "" for a module that has little documentation."""
+    if sum(len(doc) for _, _, doc in sections) < MIN_CHARS:
         return ""
     menu = "".join(
         f'<li><a href="{dotted(other)}.html">{escape(dotted(other))}</a></li>' for other in neighbours
@@ -140,7 +140,7 @@ def page(name: str, title: str, sections: list[Section], neighbours: list[str]) 
 <link rel="canonical" href="{SITE}/pages/{escape(name)}/{escape(title)}.html">
 <style>nav {{ float: left }} footer {{ color: gray }}</style></head>
 <body>
-<header class="header"><a href="/">Home</a> <a href="/download">Download</a> <a href="/community">Community</a>
+<header class="header"><nav><ul><li><a href="/">Home</a></li><li><a href="/download">Download</a></li></ul></nav>
 <form action="/search"><input name="q"><button>Search the documentation</button></form></header>
 <nav class="sidebar"><h3>Modules</h3><ul>{menu}</ul></nav>
 <main><article>
@@ -168,8 +168,10 @@ def heading(scope: Scope, name: str) -> str:
     if isinstance(scope, ast.Module):
         return f"<h1>{escape(name)}</h1>"
     if isinstance(scope, ast.ClassDef):
-        return f"<h2>class {escape(name)}</h2>"
-    return f"<h3>{escape(name)}</h3><pre>{escape(f'{name}({ast.unparse(scope.args)})')}</pre>"
+        return f"<h2>class {scope.name}</h2>"
+    given = scope.args.posonlyargs + scope.args.args + scope.args.kwonlyargs
+    names = [argument.arg for argument in given if argument.arg not in {"self", "cls"}]
+    return f"<h3><code>{scope.name}({', '.join(names)})</code></h3>"
 
 
 def blocks(doc: str) -> str:
@@ -200,7 +202,7 @@ def write(found: Iterable[Document], out: Path) -> tuple[int, int]:
     written = chars = 0
     with unfinished.open("wb") as file:
         for document in found:
-            if len(document.text) >= MIN_CHARS:
+            if len(document.text) >= MIN_CHARS and "\0" not in document.text:
                 file.write(record(document))
                 written, chars = written + 1, chars + len(document.text)
     unfinished.replace(out)

@@ -45,7 +45,7 @@ def test_there_are_thousands_of_documents(records: list[tuple[str, str, str, str
     assert len(records) > 3000
     assert {kind.rpartition(".")[2] for kind, _, _, _ in records} == {"resource"}
     assert len({id for _, id, _, _ in records}) == len(records)
-    assert min(len(text) for _, _, _, text in records) >= 200
+    assert min(len(text) for _, _, _, text in records) >= 300
     size = sum(len(text) for _, _, _, text in records)
     assert 5e6 < size < 100e6
 
@@ -72,27 +72,28 @@ def test_the_same_bytes_each_time(sample: Any, tmp_path: Path) -> None:
 
 
 def test_short_documents_are_left_out(sample: Any, tmp_path: Path) -> None:
-    found = [sample.Document(f"u{n}", "text/plain", "é" * n) for n in (199, 200)]
-    assert sample.write(found, tmp_path / "x.warc.gz") == (1, 200)
+    found = [sample.Document(f"u{n}", "text/plain", "é" * n) for n in (299, 300)]
+    assert sample.write(found, tmp_path / "x.warc.gz") == (1, 300)
     header, _, body = gzip.decompress((tmp_path / "x.warc.gz").read_bytes()).partition(b"\r\n\r\n")
-    assert body == ("é" * 200).encode() + b"\r\n\r\n"
-    assert b"Content-Length: 400\r\n" in header + b"\r\n"
-    assert b"WARC-Target-URI: u200\r\n" in header
+    assert body == ("é" * 300).encode() + b"\r\n\r\n"
+    assert b"Content-Length: 600\r\n" in header + b"\r\n"
+    assert b"WARC-Target-URI: u300\r\n" in header
 
 
 def test_a_page_holds_the_documentation_and_is_escaped(sample: Any) -> None:
+    long = "Reads and writes. " * 20
     tree = ast.parse(
-        '"""Reads <b>.\n\n    x & y\n\nEnd.\n"""\ndef f(a, *, b: int = 1):\n    """Does.\n\nMore."""\n'
+        f'"""{long}\n\nReads <b>.\n\n    x & y\n\nEnd.\n"""\ndef f(a, *, b: int = 1):\n    """Does.\n\nMore."""\n'
         'def _hidden():\n    """No."""\nclass C:\n    def m(self):\n        """Method."""\n'
     )
     sections = list(sample.described(tree, "pkg.mod"))
     assert [name for name, _, _ in sections] == ["pkg.mod", "pkg.mod.f", "pkg.mod.C.m"]
     html = sample.page("pkg", "pkg.mod", sections, ["pkg/mod.py", "pkg/other.py"])
     assert "<p>Reads &lt;b&gt;.</p><pre>    x &amp; y</pre>" in html
-    assert "<pre>pkg.mod.f(a, *, b: int=1)</pre><p>Does.</p><p>More.</p>" in html
+    assert "<h3><code>f(a, b)</code></h3><p>Does.</p><p>More.</p>" in html
     assert '<a href="pkg.other.html">pkg.other</a>' in html
     assert "No." not in html
-    assert sample.page("pkg", "pkg.empty", [], []) == ""
+    assert sample.page("pkg", "pkg.mod", sections[1:], []) == ""  # too little to be a page
 
 
 @pytest.mark.parametrize(
