@@ -19,6 +19,7 @@ from curate.errors import CurateError, RunError
 from curate.recipe.recipe import Step
 
 MAX_DEATHS = 10
+MAX_ROWS = 4096  # a batch has no more
 POLL_SECONDS = 0.02
 _UNMARKED = -1
 
@@ -105,6 +106,7 @@ class Isolated:
         self._deadline, self._memory = deadline_seconds, max_memory_mb << 20
         self._child: Child | None = None
         self._cpu_of_dead = 0.0
+        self._at_once = MAX_ROWS  # fewer for a while after a death that no marked row explains
 
     def cpu_seconds(self) -> float:
         """CPU seconds of all children so far."""
@@ -112,7 +114,12 @@ class Isolated:
 
     def __call__(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, list[Failure]]:
         failures: list[Failure] = []
-        done = self._run(batch, 0, failures)
+        done: list[pa.RecordBatch] = []
+        start = 0
+        while start < batch.num_rows:
+            piece = batch.slice(start, self._at_once)
+            done += self._run(piece, start, failures)
+            start += piece.num_rows
         if len(failures) == batch.num_rows > 1 and all(f.reason == "error" for f in failures):
             raise stage_bug(self.step, failures[0].error)
         return join(done, self._empty, batch), [
@@ -125,22 +132,27 @@ class Isolated:
             raise RunError(f"stage `{self.step.stage}` fails on an empty batch: {failure.error}")
         return out
 
-    def _run(self, batch: pa.RecordBatch, offset: int, failures: list[Failure]) -> list[pa.RecordBatch]:
+    def _run(
+        self, batch: pa.RecordBatch, offset: int, failures: list[Failure], trust_marks: bool = True
+    ) -> list[pa.RecordBatch]:
         done: list[pa.RecordBatch] = []
         while batch.num_rows:
             out, failure = self._try(batch)
             if out is not None:
+                self._at_once = min(MAX_ROWS, self._at_once + self._at_once // 8 + 1)
                 return [*done, out]
-            if failure.row == _UNMARKED:  # the stage does not mark rows: halve
+            if failure.row == _UNMARKED or not trust_marks:  # the row may be any: halve
                 if batch.num_rows > 1:
                     half = batch.num_rows // 2
-                    done += self._run(batch.slice(0, half), offset, failures)
+                    if failure.reason != "error":
+                        self._at_once = half
+                    done += self._run(batch.slice(0, half), offset, failures, trust_marks)
                     batch, offset = batch.slice(half), offset + half
                     continue
                 failure = failure._replace(row=0)
             row = min(failure.row, batch.num_rows - 1)
-            if row:  # what came before it was done once already
-                done += self._run(batch.slice(0, row), offset, failures)
+            if row:  # what came before it was done once already; if not, the marks are wrong
+                done += self._run(batch.slice(0, row), offset, failures, trust_marks=False)
             done += self._alone(batch.slice(row, 1), offset + row, failures, fresh=failure.reason != "error")
             batch, offset = batch.slice(row + 1), offset + row + 1
         return done
@@ -172,7 +184,7 @@ class Isolated:
         child = self._child = self._child or self._start()
         try:
             child.connection.send_bytes(pack(batch))
-            reason = self._watch(child, batch.num_rows)
+            reason = self._watch(child)
             if reason:
                 row = child.row
                 self.close()
@@ -184,18 +196,19 @@ class Isolated:
             return None, Failure(row, "crash", f"the child died (exit status {child.process.returncode})")
         if kind == "raise":
             raise body
-        return (
-            (unpack(body), Failure(0, "", "")) if kind == "ok" else (None, Failure(child.row, "error", body))
-        )
+        return (unpack(body), Failure(0, "", "")) if kind == "ok" else (None, Failure(child.row, kind, body))
 
-    def _watch(self, child: Child, rows: int) -> str:
-        """Wait for the reply; names the limit that was passed, if one was."""
+    def _watch(self, child: Child) -> str:
+        """Wait for the reply; names the limit that was passed, if one was.
+
+        The deadline is for one row, or for all that were sent where the stage does not mark rows.
+        """
         row, since = child.row, child.cpu_seconds()
         while not child.connection.poll(POLL_SECONDS):
             cpu, now = child.cpu_seconds(), child.row
             if now != row:
                 row, since = now, cpu
-            elif cpu - since > self._deadline * (rows if row == _UNMARKED else 1):
+            elif cpu - since > self._deadline:
                 return "deadline"
             if child.rss_bytes() > self._memory:
                 return "memory"
@@ -247,6 +260,8 @@ def serve(connection: Connection) -> None:
             reply: tuple[str, Any] = ("ok", pack(call(batch)))
         except CurateError as error:
             reply = ("raise", error)
+        except MemoryError:
+            reply = ("memory", traceback.format_exc())
         except Exception:
             reply = ("error", traceback.format_exc())
         connection.send(reply)

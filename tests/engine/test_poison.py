@@ -1,0 +1,328 @@
+"""Rows that no stage can survive cost themselves and nothing else: quarantined with the reason, all others kept."""
+
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+STAGES = """
+import os
+
+import msgspec
+import pyarrow as pa
+
+from curate.child import mark_row
+from curate.stage import stage
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    deadline_seconds: float = 0.3
+    max_memory_mb: int = 250
+
+
+def chars(text):
+    if "CRASH" in text:
+        os.abort()
+    if "RAISE" in text:
+        raise ValueError("this one does not work")
+    if "NO MEMORY" in text:
+        raise MemoryError
+    if "HANG" in text:
+        while True:
+            pass
+    if "EAT" in text:
+        held = []
+        while True:
+            held.append(b"x" * (16 << 20))
+    return len(text)
+
+
+@stage("fragile", version=1, config=Config, reads=["text"], writes={"fragile_chars": pa.int64()}, isolate=True)
+def fragile(batch, config):
+    found = []
+    for row, text in enumerate(batch["text"].to_pylist()):
+        mark_row(row)
+        found.append(chars(text))
+    return batch.append_column("fragile_chars", pa.array(found, pa.int64()))
+
+
+@stage("unmarked", version=1, config=Config, reads=["text"], writes={"unmarked_chars": pa.int64()}, isolate=True)
+def unmarked(batch, config):
+    found = [chars(text) for text in batch["text"].to_pylist()]
+    return batch.append_column("unmarked_chars", pa.array(found, pa.int64()))
+
+
+@stage("plain", version=1, config=Config, reads=["text"], writes={"plain_chars": pa.int64()})
+def plain(batch, config):
+    found = [chars(text) for text in batch["text"].to_pylist()]
+    return batch.append_column("plain_chars", pa.array(found, pa.int64()))
+
+
+@stage("shout", version=1, config=Config, reads=["text"],
+       writes={"text": pa.large_string(), "shout_pass": pa.bool_(), "shout_chars": pa.int64()})
+def shout(batch, config):
+    text = batch["text"].to_pylist()
+    louder = pa.array([t.upper() for t in text], pa.large_string())
+    batch = batch.set_column(batch.schema.get_field_index("text"), "text", louder)
+    batch = batch.append_column("shout_pass", pa.array(["quiet" not in t for t in text]))
+    return batch.append_column("shout_chars", pa.array([len(t) for t in text], pa.int64()))
+"""
+
+
+@pytest.fixture
+def user_stages(tmp_path: Path) -> Path:
+    file = tmp_path / "my_stages.py"
+    file.write_text(STAGES)
+    return file
+
+
+def good(name: str, count: int = 3) -> list[str]:
+    return [f"good document {i} of {name}" for i in range(count)]
+
+
+def lines(texts: Sequence[str]) -> bytes:
+    return b"".join(json.dumps({"text": text}).encode() + b"\n" for text in texts)
+
+
+def record(text: str, *, id: str = "", kind: str = "text/plain", length: int | None = None, headers: str = "",
+           body: bytes | None = None) -> bytes:  # fmt: skip
+    """A WARC response."""
+    http = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n{headers}\r\n".encode()
+    block = http + (text.encode() if body is None else body)
+    size = len(block) if length is None else length
+    name = f"WARC-Record-ID: <urn:uuid:{id}>\r\n" if id else ""
+    head = (
+        f"WARC/1.0\r\nWARC-Type: response\r\n{name}Content-Type: application/http; msgtype=response\r\n"
+        f"Content-Length: {size}\r\n\r\n"
+    )
+    return head.encode() + block + b"\r\n\r\n"
+
+
+def corrupt_page(file: Path) -> int:
+    """Three row groups, the data page of the second broken; returns how many rows it had."""
+    table = pa.table({"text": good("corrupt", 30)})
+    pq.write_table(
+        table, file, row_group_size=10, write_page_checksum=True, use_dictionary=False, compression="none"
+    )
+    column = pq.ParquetFile(file).metadata.row_group(1).column(0)
+    data = bytearray(file.read_bytes())
+    data[column.data_page_offset + column.total_compressed_size - 3] ^= 0xFF
+    file.write_bytes(data)
+    return 10
+
+
+# What stands in each folder, the reasons on record, and the texts that are left.
+Poison = tuple[dict[str, int], list[str]]
+ZEROS = 160 << 20
+
+
+def hangs_the_extractor(folder: Path) -> Poison:
+    (folder / "nested.html").write_text("<html><body>" + "<div>" * 40_000 + "deep" + "</div>" * 40_000)
+    (folder / "sound.html").write_text("<html><body><p>good page</p></body></html>")
+    return {"deadline": 1}, ["good page"]
+
+
+def eats_memory(folder: Path) -> Poison:
+    texts = good("eats_memory")
+    (folder / "eats_memory.jsonl").write_bytes(lines([*texts, "EAT"]))
+    return {"memory": 1}, texts
+
+
+def has_no_memory(folder: Path) -> Poison:
+    texts = good("has_no_memory")
+    (folder / "has_no_memory.jsonl").write_bytes(lines([*texts, "NO MEMORY"]))
+    return {"memory": 1}, texts
+
+
+def crashes_the_child(folder: Path) -> Poison:
+    texts = good("crashes_the_child")
+    (folder / "crashes_the_child.jsonl").write_bytes(lines(["CRASH", *texts]))
+    return {"crash": 1}, texts
+
+
+def hangs(folder: Path) -> Poison:
+    texts = good("hangs")
+    (folder / "hangs.jsonl").write_bytes(lines([*texts[:1], "HANG", *texts[1:]]))
+    return {"deadline": 1}, texts
+
+
+def raises(folder: Path) -> Poison:
+    texts = good("raises")
+    (folder / "raises.jsonl").write_bytes(lines([*texts, "RAISE"]))
+    return {"error": 1}, texts
+
+
+def invalid_utf8(folder: Path) -> Poison:
+    texts = good("invalid_utf8")
+    (folder / "invalid_utf8.jsonl").write_bytes(lines(texts) + b'{"text": "caf\xe9"}\n')
+    return {"bad_utf8": 1}, texts
+
+
+def line_of_100_mb(folder: Path) -> Poison:
+    texts = good("line_of_100_mb")
+    (folder / "line_of_100_mb.jsonl").write_bytes(
+        lines(texts[:1]) + b'{"text": "' + b"x" * 100_000_000 + b'"}\n' + lines(texts[1:])
+    )
+    return {"too_long": 1}, texts
+
+
+def truncated_gzip(folder: Path) -> Poison:
+    texts = good("truncated_gzip")
+    whole = gzip.compress(lines(texts)) + gzip.compress(lines(["never seen whole"] * 1000))
+    (folder / "truncated_gzip.jsonl.gz").write_bytes(whole[:-20])
+    first = zlib.decompressobj(31)
+    first.decompress(whole[:-20])
+    left = zlib.decompressobj(31).decompress(first.unused_data).count(b"\n")  # whole lines before the cut
+    assert 0 < left < 1000
+    return {"truncated": 1}, [*texts, *["never seen whole"] * left]
+
+
+def truncated_warc(folder: Path) -> Poison:
+    texts = good("truncated_warc")
+    members = [gzip.compress(record(text)) for text in [*texts, "cut off " * 500]]
+    (folder / "truncated.warc.gz").write_bytes(b"".join(members)[:-30])
+    return {"truncated": 1}, texts
+
+
+def corrupt_parquet_page(folder: Path) -> Poison:
+    lost = corrupt_page(folder / "corrupt_page.parquet")
+    texts = good("corrupt", 30)
+    return {"corrupt_row_group": lost}, texts[:10] + texts[20:]
+
+
+def lying_length(folder: Path) -> Poison:
+    texts = good("lying_length")
+    (folder / "lying.warc").write_bytes(
+        record(texts[0])
+        + record("liar", length=10_000_000)
+        + record(texts[1])
+        + record("liar", length=40)
+        + record(texts[2])
+    )
+    return {"bad_record": 2}, texts
+
+
+def bomb_in_a_warc(folder: Path) -> Poison:
+    texts = good("bomb_in_a_warc")
+    packer = zlib.compressobj(1, wbits=31)
+    bomb = b"".join(packer.compress(bytes(1 << 20)) for _ in range(ZEROS >> 20)) + packer.flush()
+    (folder / "bomb.warc").write_bytes(
+        record(texts[0])
+        + record("", headers="Content-Encoding: gzip\r\n", body=bomb)
+        + record(texts[1])
+        + record(texts[2])
+    )
+    return {"too_long": 1}, texts
+
+
+def bomb_of_lines(folder: Path) -> Poison:
+    texts = good("bomb_of_lines")
+    with gzip.open(folder / "bomb.jsonl.gz", "wb", compresslevel=1) as file:
+        file.write(lines(texts))
+        for _ in range(ZEROS >> 20):
+            file.write(bytes(1 << 20))
+    return {"too_long": 1}, texts
+
+
+def null_text(folder: Path) -> Poison:
+    texts = good("null_text")
+    (folder / "null_text.jsonl").write_bytes(lines(texts) + b'{"text": null}\n')
+    pq.write_table(pa.table({"text": pa.array(["good in parquet", None])}), folder / "null_text.parquet")
+    return {"null_text": 2}, [*texts, "good in parquet"]
+
+
+def bad_json(folder: Path) -> Poison:
+    texts = good("bad_json")
+    (folder / "bad_json.jsonl").write_bytes(lines(texts) + b'{"text": "never closed\n[1, 2]\n')
+    return {"bad_json": 2}, texts
+
+
+POISONS: list[Callable[[Path], Poison]] = [
+    hangs_the_extractor, eats_memory, has_no_memory, crashes_the_child, hangs, raises, invalid_utf8,
+    line_of_100_mb, truncated_gzip, truncated_warc, corrupt_parquet_page, lying_length, bomb_in_a_warc, bomb_of_lines,
+    null_text, bad_json,
+]  # fmt: skip
+
+
+def poisoned(tmp_path: Path, poisons: Sequence[Callable[[Path], Poison]]) -> Poison:
+    """Write the input; reasons and texts of all of them together."""
+    reasons: dict[str, int] = {}
+    texts: list[str] = []
+    (tmp_path / "in").mkdir()
+    for poison in poisons:
+        found, left = poison(tmp_path / "in")
+        texts += left
+        for reason, count in found.items():
+            reasons[reason] = reasons.get(reason, 0) + count
+    return reasons, texts
+
+
+def check(
+    curate: Any,
+    recipe: Any,
+    dataset: Any,
+    tmp_path: Path,
+    user_stages: Path,
+    expected: Poison,
+    stage: str = "fragile",
+) -> Any:
+    """Run it and look at everything that is promised."""
+    pages = bool(list((tmp_path / "in").glob("*.html")) or list((tmp_path / "in").glob("*.warc*")))
+    stages = [*([{"extract": {"deadline_seconds": 0.3}}] if pages else []), stage]
+    arguments = [
+        "run",
+        recipe(stages),
+        "-o",
+        tmp_path / "out",
+        "--stages",
+        user_stages,
+        "--workers",
+        2,
+        "--json",
+    ]
+    ran = curate(*arguments)
+    reasons, texts = expected
+    out = dataset(tmp_path / "out")
+    assert ran.code == 4, ran.err
+    assert out.manifest["quarantined"] == reasons
+    assert ran.json["rows"]["quarantined"] == len(out.quarantined) == sum(reasons.values())
+    assert sorted(row["text"] for row in out.kept) == sorted(texts)
+    assert out.problems == []
+    for row in out.quarantined:
+        assert row["id"]
+        assert row["error"]
+        assert row["stage"] != "read" or (row["source"] and row["offset"] is not None)
+        assert len(row["raw"]) <= 4096
+    assert max(one["peak_rss_bytes"] for one in out.manifest["passes"]) < 1 << 30
+    assert len(out.manifest["killed_ids"]) == reasons.get("deadline", 0) + reasons.get("memory", 0)
+    assert curate(*arguments, "--allow-quarantined", 100).code == 0
+
+
+def test_all_poisons_in_one_folder(
+    curate: Any, recipe: Any, dataset: Any, tmp_path: Path, user_stages: Path
+) -> None:
+    check(curate, recipe, dataset, tmp_path, user_stages, poisoned(tmp_path, POISONS))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("poison", POISONS, ids=lambda poison: poison.__name__)
+def test_one_poison(
+    curate: Any, recipe: Any, dataset: Any, tmp_path: Path, user_stages: Path, poison: Any
+) -> None:
+    check(curate, recipe, dataset, tmp_path, user_stages, poisoned(tmp_path, [poison]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["unmarked", "plain"])
+def test_a_stage_that_marks_no_rows_loses_only_the_bad_ones(
+    curate: Any, recipe: Any, dataset: Any, tmp_path: Path, user_stages: Path, stage: str
+) -> None:
+    """`plain` is not even isolated: its worker dies twice, then every stage gets a killable child."""
+    poisons = [eats_memory, crashes_the_child, raises, *([hangs] if stage == "unmarked" else [])]
+    check(curate, recipe, dataset, tmp_path, user_stages, poisoned(tmp_path, poisons), stage)
