@@ -71,6 +71,8 @@ class HashingFile:
         discard = getattr(self.file, "discard", None)
         with contextlib.suppress(Exception):
             discard() if discard else self.file.close()
+        if discard:
+            cast(Any, self.file).closed = True  # or fsspec uploads what it holds when the object goes
 
     @property
     def sha256(self) -> str:
@@ -127,14 +129,18 @@ class Folder:
     def claim(self, name: str, data: bytes, attempt: str) -> bool:
         """Create `name` with `data` unless it exists: of many racing callers exactly one gets True.
 
-        `attempt` makes the temporary name unique. Locally a link, remotely a conditional PUT.
+        `attempt` makes the temporary name unique. Locally a link, remotely a conditional PUT. Some stores ignore the
+        condition (rclone's server does); there the looks before and after leave only a moment for two winners.
         """
         if not self.local:
+            if self.exists(name):
+                return False
             try:
                 self._fs.pipe_file(self._remote(name), data, mode="create")
-            except FileExistsError:
-                return False
-            return True
+            except OSError:  # stores spell "it exists" in many ways
+                if not self.exists(name):
+                    raise
+            return self.read(name) == data  # a PUT that was sent twice meets itself
         target = self.local / name
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{attempt}")
@@ -214,10 +220,18 @@ class Folder:
                 shutil.copyfile(other.local / source, temporary)
             os.replace(temporary, destination)
             return
-        with other.open(source) as reader:
-            writer = self.create(target)
-            shutil.copyfileobj(reader, cast(Any, writer), 8 << 20)
+        # A local file is written beside its final name; a store shows an object once it is whole.
+        name = f"{target}.{os.getpid()}" if self.local else target
+        writer = self.create(name)
+        try:
+            with other.open(source) as reader:
+                shutil.copyfileobj(reader, cast(Any, writer), 8 << 20)
             writer.close()
+        except BaseException:
+            writer.abandon()
+            raise
+        if self.local:
+            os.replace(self.local / name, self.local / target)
 
     def remove(self, name: str) -> None:
         """Remove a file; nothing happens when it is gone already."""
