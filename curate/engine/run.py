@@ -25,6 +25,7 @@ from curate.recipe.recipe import Recipe
 
 RECORDS_PER_RANGE = 4_000_000
 WORKER_MEMORY_MB = 4096
+HUB_FILE = ".huggingface.yaml"
 
 
 class Rows(msgspec.Struct, kw_only=True):
@@ -160,7 +161,8 @@ def remove_dataset(out: Folder) -> None:
     """Remove what an earlier run left (and only that)."""
     if not out.exists(PLAN):
         return
-    out.remove(MANIFEST)
+    for name in (MANIFEST, HUB_FILE):
+        out.remove(name)
     for name in out.names():
         if name.startswith("part-"):
             out.remove(name)
@@ -196,6 +198,7 @@ class Runner:
             return
         with Lock(folder):
             self._work(one, folder)
+            folder.remove_all(journal.TMP)
             folder.replace(MANIFEST, msgspec.json.encode(self.totals[one.index]))
 
     def _work(self, one: Pass, folder: Folder) -> None:
@@ -299,6 +302,9 @@ def publish(plan: Plan, out: Folder, runner: Runner, seconds: float) -> Result:
     result.seconds = seconds
     result.fresh_units, result.fresh_bytes = runner.fresh_units, runner.fresh_bytes
     out.remove_all(journal.TMP)
+    # DuckDB, pandas and pyarrow pass over folders that begin with `_`; the hub's `datasets` reads this instead.
+    ending = plan.recipe.output.format
+    out.replace(HUB_FILE, f'configs:\n- config_name: default\n  data_files: "part-*.{ending}"\n'.encode())
     fault("manifest")
     out.replace(MANIFEST, msgspec.json.format(msgspec.json.encode(result), indent=1))
     return result
@@ -307,6 +313,7 @@ def publish(plan: Plan, out: Folder, runner: Runner, seconds: float) -> Result:
 def _take_pass(out: Folder, folder: Folder, one: Pass) -> None:
     for name in folder.folders("_dropped"):
         for file in folder.names(f"_dropped/{name}"):
+            fault("take")
             out.take(folder, f"_dropped/{name}/{file}", f"_dropped/{name}/{file}")
     for file in folder.names("_quarantine"):
         out.take(folder, f"_quarantine/{file}", f"_quarantine/{file}")
@@ -366,7 +373,9 @@ def read(folder: str | Path) -> Iterator[pa.RecordBatch]:
     if not where.exists(MANIFEST):
         raise DataError(f"{where.path} is not a complete dataset", hint="finish it with `curate run`")
     for name in where.names():
-        if name.startswith("part-") and name.endswith(".parquet"):
+        if name.startswith("part-") and not name.endswith(".parquet"):
+            raise DataError(f"{where.path} holds JSON Lines", hint="read its parts with a JSON reader")
+        if name.startswith("part-"):
             with where.open(name) as file, pq.ParquetFile(file) as part:
                 yield from part.iter_batches(batch_size=4096)
 
