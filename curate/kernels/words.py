@@ -1,0 +1,312 @@
+"""Words of UTF-8 text: the one splitting that every stage counts, compares and hashes by.
+
+The word boundaries of Unicode (UAX #29), tailored to the tokenizer whose counts the published rules are run with today
+(spaCy's): the thresholds of those rules sit in the middle of ordinary prose, so a word more or less decides.
+
+White space (`str.isspace`) ends a word. A combining mark or format character goes with the character before it; one at
+the start of a word is part of that word. Within a run of other characters:
+- an ideograph, Hiragana, or a letter of Thai, Lao, Myanmar, Khmer or Tai is a word alone (UAX #29 without dictionary);
+- the rest has edges and a core. Symbols at the edges are words of one character each, dots in a row one word. The core
+  goes from the first to the last letter, digit or one of - ~ / @ \\ | ^ +; a dot after a single letter stays (U.S., C.);
+- a core that begins like `http://` is one word (a URL);
+- any other core is one word (3.14, a_b, 17:55, f(x).y) except that it is cut
+    around - ~ – — between a letter or digit and a letter (well-known), and between two digits (1914-18),
+    around / : < > = between a letter or digit and a letter (and/or),
+    around a comma between letters, and a dot between a lower- and an upper-case letter (end.Next),
+    around two and more dashes between letters, two and more dots, and each emoji or other pictograph or …,
+    before an apostrophe followed by one or two last letters (that's, don't).
+
+Differs from UAX #29: cores hold most inner symbols together; edges keep - / @ and the like (@name, --all); the period
+of an abbreviation stays; `'s` is a word; Katakana is not cut from other letters; emoji sequences joined by U+200D are
+one word per emoji, flags one per half; a line break inside a word is impossible, as there, but space + mark begins a word.
+"""
+
+from typing import Any
+
+import numba as nb
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from curate.kernels.unicode import (
+    ALONE,
+    COLON,
+    COMMA,
+    DASH,
+    DIGIT,
+    DOT,
+    ICON,
+    LETTER,
+    LONG_DASH,
+    MARK,
+    OTHER,
+    QUOTE,
+    RELATION,
+    SLASH,
+    SPACE,
+    STICKY,
+    UPPER,
+    lower_deltas,
+)  # fmt: skip
+
+Bytes = npt.NDArray[np.uint8]
+Longs = npt.NDArray[np.int64]
+
+u64 = np.uint64
+HASH_STEP = u64(0x9E3779B97F4A7C15)
+MIX = u64(0xBF58476D1CE4E5B9)
+
+
+@nb.njit(nogil=True, cache=True)
+def decode(data: Bytes, i: int, end: int) -> tuple[np.int64, int]:
+    """(code point, next i) of the character at i. A byte that is not valid UTF-8 reads as U+FFFD, by itself."""
+    c = np.int64(data[i])
+    if c < 0x80:
+        return c, i + 1
+    if 0xC2 <= c < 0xE0 and i + 1 < end and data[i + 1] & 0xC0 == 0x80:
+        return (c & 0x1F) << 6 | np.int64(data[i + 1] & 0x3F), i + 2
+    if c & 0xF0 == 0xE0 and i + 2 < end and data[i + 1] & 0xC0 == 0x80 and data[i + 2] & 0xC0 == 0x80:
+        code = (c & 0x0F) << 12 | np.int64(data[i + 1] & 0x3F) << 6 | np.int64(data[i + 2] & 0x3F)
+        if code >= 0x800:
+            return code, i + 3
+    if c & 0xF8 == 0xF0 and i + 3 < end and data[i + 1] & 0xC0 == 0x80 and data[i + 2] & 0xC0 == 0x80:
+        code = (c & 0x07) << 18 | np.int64(data[i + 1] & 0x3F) << 12 | np.int64(data[i + 2] & 0x3F) << 6
+        code |= np.int64(data[i + 3] & 0x3F)
+        if data[i + 3] & 0xC0 == 0x80 and 0x10000 <= code < 0x110000:
+            return code, i + 4
+    return np.int64(0xFFFD), i + 1
+
+
+@nb.njit(nogil=True, cache=True)
+def split_units(
+    text: Bytes, index: Bytes, kinds: Bytes, kind: Bytes, at: Longs, chars: Longs
+) -> tuple[int, int]:
+    """Cut UTF-8 bytes into units, a character with the marks after it: (number of units, number of characters).
+
+    kind[u], at[u] (byte), chars[u] (characters before it). One unit more closes the list: kind SPACE, at == len(text).
+    """
+    n, num_chars, i = 0, 0, 0
+    previous = np.uint8(SPACE)
+    while i < len(text):
+        c = text[i]
+        if c < 0x80:
+            k, following = kinds[c], i + 1
+        else:
+            code, following = decode(text, i, len(text))
+            k = kinds[np.int64(index[code >> 8]) * 256 + (code & 255)]
+        if k == MARK and previous == SPACE:
+            k = np.uint8(STICKY)
+        if k != MARK:
+            kind[n], at[n], chars[n] = k, i, num_chars
+            n += 1
+            previous = k
+        num_chars += 1
+        i = following
+    kind[n], at[n], chars[n] = SPACE, len(text), num_chars
+    return n, num_chars
+
+
+@nb.njit(nogil=True, cache=True)
+def _core_end(kind: Bytes, i: int) -> int:
+    """End of the core of the run that i lies in; i when it has none."""
+    first, last = i, i
+    while kind[i] > ALONE:
+        if kind[i] <= STICKY:
+            last = i + 1
+        elif kind[i] == DOT and kind[i + 1] != DOT and i > first and LETTER <= kind[i - 1] <= UPPER:
+            before = kind[i - 2] if i - 2 >= first else OTHER
+            if not (LETTER <= before <= DIGIT or before == QUOTE):
+                last = i + 1
+        i += 1
+    return last
+
+
+@nb.njit(nogil=True, cache=True)
+def _cut(kind: Bytes, i: int, core: int) -> int:
+    """End of the word that symbol i of a core makes by itself; i when it does not. The core ends at `core`."""
+    k = kind[i]
+    if k == ICON:
+        return i + 1
+    if k == DOT and i + 1 < core and kind[i + 1] == DOT:
+        while i < core and kind[i] == DOT:
+            i += 1
+        return i
+    if i == 0 or i + 1 >= core or k <= DIGIT or not LETTER <= kind[i - 1] <= DIGIT:
+        return i
+    before, after = kind[i - 1], kind[i + 1]
+    letters = before <= UPPER and LETTER <= after <= UPPER
+    if k == COMMA:
+        return i + 1 if letters else i
+    if k == DOT:
+        return i + 1 if before == LETTER and after == UPPER else i
+    if k in (SLASH, COLON, RELATION):
+        return i + 1 if LETTER <= after <= UPPER else i
+    if k in (DASH, LONG_DASH):
+        if LETTER <= after <= UPPER or (k == DASH and before == DIGIT and after == DIGIT):
+            return i + 1
+        j = i
+        while j < core and kind[j] in (DASH, LONG_DASH):
+            j += 1
+        if before <= UPPER and j < core and LETTER <= kind[j] <= UPPER:
+            return j
+    return i
+
+
+@nb.njit(nogil=True, cache=True)
+def next_word(kind: Bytes, i: int, core: int) -> tuple[int, int]:
+    """(end, core) of the word that begins at unit i, which is not SPACE.
+
+    Pass back `core` with the next call (0 at the start of a document); the words of a document are
+        core = 0
+        for i in units: skip SPACE; end, core = next_word(kind, i, core); ...; i = end
+    """
+    if i >= core and LETTER <= kind[i] <= UPPER:
+        j = i + 1
+        while LETTER <= kind[j] <= UPPER:
+            j += 1
+        # most words end here: before white space, or before a symbol and white space (the dot of C. stays)
+        if kind[j] <= ALONE or (kind[j] >= DOT and kind[j + 1] == SPACE and (kind[j] > DOT or j > i + 1)):
+            return j, j
+    word: tuple[int, int] = _any_word(kind, i, core)
+    return word
+
+
+@nb.njit(nogil=True, cache=True)
+def _any_word(kind: Bytes, i: int, core: int) -> tuple[int, int]:
+    k = kind[i]
+    if k == ALONE:
+        return i + 1, core
+    j = i
+    if i >= core:  # the start of a run, or its edges
+        if k >= DOT:
+            j += 1
+            while k == DOT and kind[j] == DOT:
+                j += 1
+            return j, core
+        core = _core_end(kind, i)
+        while LETTER <= kind[j] <= UPPER:
+            j += 1
+        if j > i and kind[j] == COLON and kind[j + 1] == SLASH and kind[j + 2] == SLASH:
+            return core, core
+    else:
+        j = _cut(kind, i, core)
+        if j > i:
+            return j, core
+    j = i + 1
+    while j < core:
+        if kind[j] > DIGIT and (_cut(kind, j, core) > j or _is_clitic(kind, j, core)):
+            break
+        j += 1
+    return j, core
+
+
+@nb.njit(nogil=True, cache=True)
+def _is_clitic(kind: Bytes, i: int, core: int) -> bool:
+    """Whether i is an apostrophe after a letter and before the one or two letters that end the core."""
+    if kind[i] != QUOTE or not LETTER <= kind[i - 1] <= UPPER or not i + 2 <= core <= i + 3:
+        return False
+    return bool(LETTER <= kind[i + 1] <= UPPER and LETTER <= kind[core - 1] <= UPPER)
+
+
+@nb.njit(nogil=True, cache=True)
+def mix(h: np.uint64) -> np.uint64:
+    """Spread the bits of a 64-bit hash."""
+    h ^= h >> u64(29)
+    h *= MIX
+    return h ^ (h >> u64(32))
+
+
+@intrinsic
+def _load64(typing: Any, data: Any, i: Any) -> Any:
+    """The 8 bytes from data[i] as one number; the caller sees to it that they exist."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        pointer = builder.bitcast(builder.gep(array.data, [arguments[1]]), ir.IntType(64).as_pointer())
+        number = builder.load(pointer)
+        number.align = 1
+        return number
+
+    return types.uint64(data, types.int64), generate
+
+
+@nb.njit(nogil=True, cache=True)
+def hash_bytes(data: Bytes, begin: int, end: int) -> np.uint64:
+    """64-bit hash of data[begin:end]: two of n different texts collide with odds below n * n / 2^65."""
+    h = u64(end - begin) * HASH_STEP
+    i = begin
+    while end - i >= 8:
+        h = mix((h ^ _load64(data, i)) * HASH_STEP)
+        i += 8
+    rest = end - i
+    if rest > 0:
+        if end >= 8:  # the 8 bytes that end here, less those that are done or not ours
+            tail = _load64(data, end - 8) >> u64(8 * (8 - rest))
+        else:
+            tail = u64(0)
+            for j in range(rest):
+                tail |= u64(data[i + j]) << u64(8 * j)
+        h = mix((h ^ tail) * HASH_STEP)
+    return h
+
+
+@nb.njit(nogil=True, cache=True)
+def _lower(
+    data: Bytes, offsets: Longs, index: Bytes, deltas: npt.NDArray[np.int32], out: Bytes, out_offsets: Longs
+) -> int:
+    n = 0
+    for row in range(offsets.shape[0] - 1):
+        i, end = offsets[row], offsets[row + 1]
+        out_offsets[row] = n
+        while i < end:
+            c = data[i]
+            if c < 0x80:
+                out[n] = c + 32 if 65 <= c <= 90 else c
+                n += 1
+                i += 1
+                continue
+            code, following = decode(data, i, end)
+            lower = code + deltas[np.int64(index[code >> 8]) * 256 + (code & 255)]
+            if lower == code:  # also bytes that are not UTF-8: kept
+                while i < following:
+                    out[n] = data[i]
+                    n += 1
+                    i += 1
+            else:
+                n = _encode(lower, out, n)
+            i = following
+    out_offsets[offsets.shape[0] - 1] = n
+    return n
+
+
+@nb.njit(nogil=True, cache=True)
+def _encode(code: int, out: Bytes, n: int) -> int:
+    if code < 0x80:
+        out[n] = code
+        return n + 1
+    if code < 0x800:
+        out[n], out[n + 1] = 0xC0 | code >> 6, 0x80 | code & 0x3F
+        return n + 2
+    if code < 0x10000:
+        out[n], out[n + 1], out[n + 2] = 0xE0 | code >> 12, 0x80 | code >> 6 & 0x3F, 0x80 | code & 0x3F
+        return n + 3
+    out[n], out[n + 1] = 0xF0 | code >> 18, 0x80 | code >> 12 & 0x3F
+    out[n + 2], out[n + 3] = 0x80 | code >> 6 & 0x3F, 0x80 | code & 0x3F
+    return n + 4
+
+
+def lower(
+    data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Lower-case the rows of a string column: (data, offsets) in, new (data, offsets) out, same number of rows.
+
+    One character gives one character, so it differs from `str.lower` in two: U+0130 gives i (not i and a dot above),
+    a capital sigma at the end of a word gives the ordinary small one.
+    """
+    size = int(offsets[-1] - offsets[0])
+    out = np.empty(size + size // 2 + 4, np.uint8)  # U+023A grows from 2 bytes to 3, none grows more
+    out_offsets = np.empty(len(offsets), np.int64)
+    written = _lower(data, offsets, *lower_deltas(), out, out_offsets)
+    return out[:written], out_offsets
