@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
@@ -75,7 +76,8 @@ def check(recipe: Recipe, stage_files: Sequence[str], listen: Listener, fresh: b
     models = 0
     for step in recipe.steps:
         if step.stage != CHECKPOINT and (load := step.spec().load):
-            load(step.settings(), Path(plan.store))
+            with TemporaryDirectory(prefix="curate-check-") as scratch:
+                load(step.settings(), Path(scratch))
             models += 1
     if models:
         checked.append(f"opened {models} models")

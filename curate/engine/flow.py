@@ -80,11 +80,11 @@ class MapStep:
         self.seconds = 0.0
         spec, config = step.spec(), step.settings()
         self._isolated = (
-            Isolated(step, plan.store, plan.stage_files, getattr(config, "deadline_seconds", 60.0),
+            Isolated(step, str(plan.model_store()), plan.stage_files, getattr(config, "deadline_seconds", 60.0),
                      getattr(config, "max_memory_mb", 2048))
             if isolate or spec.isolate else None
         )  # fmt: skip
-        self._call = None if self._isolated else stage_call(step, Path(plan.store))
+        self._call = None if self._isolated else stage_call(step, plan.model_store())
         self._predicate = None
         if step.when:
             from curate.io.query import Predicate

@@ -7,6 +7,7 @@ another's work and recipes that begin alike share their first passes.
 
 import base64
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +18,7 @@ import pyarrow as pa
 
 from curate import stages
 from curate.errors import ConfigError
-from curate.io.files import sha256_of
+from curate.io.files import is_remote, sha256_of
 from curate.io.inputs import InputFile, Slice
 from curate.recipe.recipe import CHECKPOINT, Recipe, Step
 from curate.schema import DROP
@@ -68,6 +69,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     def input_schema(self) -> pa.Schema:
         return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(self.columns)))
+
+    def model_store(self) -> Path:
+        """Where converted models lie, always on a local disk: they are mapped into memory."""
+        if not is_remote(self.store):
+            return Path(self.store)
+        base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        return Path(os.environ.get("CURATE_CACHE") or Path(base) / "curate")
 
     def unit_names(self) -> list[str]:
         width = max(5, len(str(len(self.units) - 1)))
