@@ -90,22 +90,24 @@ def peek_keys(file: InputFile) -> list[str] | None:
     keys: dict[str, None] = {}
     objects = 0
     with open_source(file.path) as source:
-        for offset, _, line, length, _ in _lines(_first_bytes(source, file.path), 0, 0, PEEK_BYTES):
-            if offset + length < PEEK_BYTES:  # else the peek may have cut it
-                try:
-                    keys |= dict.fromkeys(_fields(line if offset else line.removeprefix(_BOM)))
-                    objects += 1
-                except _NOT_JSON:
-                    continue
+        for offset, _, line, _, _ in _lines(_first_bytes(source, file.path), 0, 0, _ID_LINE_BYTES):
+            try:  # a line that the peek cut does not decode either
+                keys |= dict.fromkeys(_fields(line if offset else line.removeprefix(_BOM)))
+                objects += 1
+            except _NOT_JSON:
+                continue
     return list(keys) if objects else None
 
 
 def _first_bytes(source: Source, path: str) -> Iterator[bytes]:
-    left = PEEK_BYTES
+    # one whole line at least, when it is not absurd
+    seen, lines = 0, 0
     for data in _stream(source, path, 0, None):
-        yield data[:left]
-        left -= len(data)
-        if left <= 0:
+        newline = data.find(b"\n")
+        take = data[: max(PEEK_BYTES - seen, newline + 1)] if lines or newline >= 0 else data
+        yield take
+        seen, lines = seen + len(take), lines + take.count(b"\n")
+        if (lines and seen >= PEEK_BYTES) or seen > _ID_LINE_BYTES:
             return
 
 

@@ -335,6 +335,16 @@ def test_the_peek_stops_early(tmp_path, monkeypatch):
     assert jsonl.peek_keys(file) == ["text", "b"]
 
 
+@pytest.mark.parametrize("kind", ["", ".gz"])
+def test_the_peek_sees_one_line_at_least(tmp_path, kind):
+    data = b'{"text": "%s", "url": "u"}\n{"late": 1}\n' % (b"x\\n" * (1 << 20))
+    (tmp_path / f"a.jsonl{kind}").write_bytes(packed(data, "gz") if kind else data)
+    assert jsonl.peek_keys(inputs.InputFile(str(tmp_path / f"a.jsonl{kind}"), "a", "jsonl", 1)) == [
+        "text",
+        "url",
+    ]
+
+
 def until_broken(data: bytes) -> bytes:
     good = b""
     try:

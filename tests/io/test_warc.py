@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from curate.errors import ConfigError, DataError
-from curate.io import inputs, slices, warc
+from curate.io import inputs, slices, warc_frames
 from curate.schema import row_id
 
 PAGE = b"<!doctype html><html><body>" + b"<p>A paragraph of text. </p>" * 20 + b"</body></html>"
@@ -425,7 +425,7 @@ def test_records_and_stretches_that_are_none_cover_every_byte(pieces, cap):
         return
     part = inputs.Slice("a.warc", "warc", 0, len(data), 0, len(data))
     at = 0
-    for frame in warc.frames(io.BytesIO(data), len(data), part, cap):
+    for frame in warc_frames.frames(io.BytesIO(data), len(data), part, cap):
         assert data[at : frame.position].strip(b"\r\n") == b""
         assert data[frame.position :].startswith(frame.raw[:cap])
         at = frame.position + frame.length
