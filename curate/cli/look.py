@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 TEXT_CHARS = 300  # of a document shown by peek
 TABLE_ROWS = 1000  # in a table; --json prints all
+DROP_COLUMNS = ("drop_stage", "drop_reason", "drop_value", "drop_threshold", "kept_id")
 
 Directory = Annotated[str, typer.Argument(metavar="DIR", help="Output folder of a run.", show_default=False)]
 
@@ -128,27 +129,18 @@ class Where:
         return batch.filter(pa.array(self._predicate.mask(wide)))
 
 
-_SHOWN_APART = (
-    "id",
-    "text",
-    "html",
-    "url",
-    "source",
-    "drop_stage",
-    "drop_reason",
-    "drop_value",
-    "drop_threshold",
-    "kept_id",
-)
+_SHOWN_APART = {"id", "text", "html", "url", "source", *DROP_COLUMNS}
 
 
 def _print_document(number: int, part: str, row: dict[str, Any]) -> None:
     from curate.cli.console import cell, printable
 
-    print(f"{chr(10) if number > 1 else ''}[{number}] {printable(str(row.get('id')))}  ({part})")
+    if number > 1:
+        print()
+    print(f"[{number}] {cell(row.get('id'), 200)}  ({part})")
     for name in ("url", "source"):
         if row.get(name):
-            print(f"    {name}  {printable(row[name])}")
+            print(f"    {name}  {cell(row[name], 500)}")
     if row.get("drop_stage"):
         print(f"    dropped by {_drop_words(row)}")
     columns = [

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from curate.errors import ConfigError
+
 if TYPE_CHECKING:
     from curate.cli.dataset import Dataset
 
@@ -25,9 +27,11 @@ def why(
 
     Exit codes: 0 found, 1 not found.
     """
-    from curate.cli.console import print_json
+    from curate.cli.console import print_json, printable
     from curate.cli.dataset import Dataset
 
+    if any("\ud800" <= c <= "\udfff" for c in row_id):
+        raise ConfigError(f"the id is not text: {printable(row_id)}", hint="write it in UTF-8")
     dataset = Dataset(folder)
     findings = [_with_kept(dataset, finding) for finding in find(dataset, row_id)]
     status = findings[0]["status"] if findings else "unknown"

@@ -240,6 +240,7 @@ def test_clean_finishes_a_removal_that_was_killed(curate, store):
     assert "1 of 3 passes removed" in curate("clean", "--store", store).stdout
 
 
+@pytest.mark.slow
 def test_a_run_after_clean_makes_the_same_bytes(process, project, made, tmp_path):
     shutil.copytree(made.parent / ".curate", tmp_path / ".curate")
     assert process("clean", "--store", tmp_path / ".curate", "--keep-days", 0).returncode == 0

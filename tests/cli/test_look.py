@@ -164,6 +164,13 @@ def test_why_unknown_offers_near_ids_and_exits_1(curate, made):
     assert json.loads(curate("why", made, "nothing like it", "--json").stdout)["status"] == "unknown"
 
 
+def test_why_refuses_what_is_not_text(curate, made):
+    done = curate("why", made, "doc-\udcff")
+    assert done.returncode == 2
+    assert "write it in UTF-8" in done.stderr
+    assert curate("why", made, "").returncode == 1
+
+
 def test_why_in_an_unfinished_run(curate, killed):
     kept = json.loads(curate("why", killed, "doc-022", "--json").stdout)
     assert kept["status"] == "kept"

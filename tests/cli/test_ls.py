@@ -70,7 +70,6 @@ def test_explain_json(curate):
     assert where["required"]
 
 
-@pytest.mark.xfail(reason="cli.stage.field_comments misses the comment of a field that spans lines")
 def test_explain_covers_every_stage(curate):
     from curate import stages
 
