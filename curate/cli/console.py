@@ -38,7 +38,7 @@ def print_json(value: Any) -> None:
 
 def printable(text: str) -> str:
     """Text of a document or file name without terminal control sequences."""
-    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
+    return "".join(c if c.isprintable() or c in "\n\t\xa0\u3000" else f"\\x{ord(c):02x}" for c in text)
 
 
 def cell(value: Any, width: int = 60) -> str:

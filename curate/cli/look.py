@@ -53,13 +53,14 @@ def peek(
 
     dataset = Dataset(folder)
     parts = _dropped_parts(dataset, dropped) if dropped else _kept_parts(dataset)
+    steps = [step.name for step in dataset.plan.recipe.steps] if dataset.plan else []
     found = 0
     for part, row in islice(_rows(dataset, parts, where, dropped, with_html=as_json), rows):
         found += 1
         if as_json:
             print_json({"schema": "curate.peek/1", "side": part.side, "part": part.name, "row": row})
         else:
-            _print_document(found, part.name, row)
+            _print_document(found, part.name, row, steps)
     if not found:
         say("no such rows" if where or dropped else "no rows")
 
@@ -132,7 +133,7 @@ class Where:
 _SHOWN_APART = {"id", "text", "html", "url", "source", *DROP_COLUMNS}
 
 
-def _print_document(number: int, part: str, row: dict[str, Any]) -> None:
+def _print_document(number: int, part: str, row: dict[str, Any], steps: Sequence[str]) -> None:
     from curate.cli.console import cell, printable
 
     if number > 1:
@@ -143,19 +144,31 @@ def _print_document(number: int, part: str, row: dict[str, Any]) -> None:
             print(f"    {name}  {cell(row[name], 500)}")
     if row.get("drop_stage"):
         print(f"    dropped by {_drop_words(row)}")
-    columns = [
-        f"{name} {cell(value)}"
-        for name, value in row.items()
-        if name not in _SHOWN_APART and value is not None
-    ]
-    for line in _wrapped(columns):
-        print(f"    {line}")
+    for step, items in _by_step(row, steps).items():
+        for i, line in enumerate(_wrapped(items)):
+            print(f"    {step if i == 0 else ' ' * len(step)}{'  ' if step else ''}{line}")
     text = row.get("text")
     if text is None:
         return
     print("\n".join(f"    | {line}" for line in printable(text[:TEXT_CHARS].expandtabs(4)).split("\n")))
     if len(text) > TEXT_CHARS:
         print(f"    | ... {len(text):,} characters")
+
+
+def _by_step(row: dict[str, Any], steps: Sequence[str]) -> dict[str, list[str]]:
+    """Columns and values in short, under the step that wrote them ('' for others)."""
+    from curate.cli.console import cell
+
+    groups: dict[str, list[str]] = {"": []}
+    for name, value in row.items():
+        if name in _SHOWN_APART or value is None:
+            continue
+        step = max((s for s in steps if name.startswith(f"{s}_")), key=len, default="")
+        short = name.removeprefix(f"{step}_") if step else name
+        shown = f"{value:.3g}" if isinstance(value, float) else cell(value)
+        words = ("pass" if value else "FAIL") if step and short == "pass" else f"{short} {shown}"
+        groups.setdefault(step, []).append(words)
+    return groups
 
 
 def _drop_words(row: dict[str, Any]) -> str:

@@ -48,6 +48,12 @@ def test_peek_where_uses_columns_that_stages_wrote(curate, made):
     assert [(r["row"]["id"], r["row"]["exact_dedup_cluster_size"]) for r in rows] == [("doc-015", 5)]
 
 
+def test_peek_groups_columns_by_the_step_that_wrote_them(curate, made):
+    shown = curate("peek", made, "--where", "id = 'doc-015'").stdout.splitlines()
+    assert "    exact_dedup  cluster_size 5  cluster_id doc-015" in shown
+    assert "    score 0.25" in shown
+
+
 def test_peek_dropped_by_a_step_or_a_blamed_stage(curate, made):
     every = objects(curate("peek", made, "--dropped", "any", "-n", 100, "--json").stdout)
     assert len(every) == 12 + 1 + 4
