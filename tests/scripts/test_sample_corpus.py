@@ -41,6 +41,7 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str, st
         ]
 
 
+@pytest.mark.slow
 def test_there_are_thousands_of_documents(records: list[tuple[str, str, str, str]]) -> None:
     assert len(records) > 3000
     assert {kind.rpartition(".")[2] for kind, _, _, _ in records} == {"resource"}
@@ -50,6 +51,7 @@ def test_there_are_thousands_of_documents(records: list[tuple[str, str, str, str
     assert 5e6 < size < 100e6
 
 
+@pytest.mark.slow
 def test_pages_and_plain_texts(records: list[tuple[str, str, str, str]]) -> None:
     pages = [text for _, _, kind, text in records if kind == "text/html; charset=utf-8"]
     texts = [text for _, _, kind, text in records if kind == "text/plain; charset=utf-8"]
@@ -59,6 +61,7 @@ def test_pages_and_plain_texts(records: list[tuple[str, str, str, str]]) -> None
     assert any(text.startswith("Boolean operations\n") for text in texts)  # a topic of the language reference
 
 
+@pytest.mark.slow
 def test_it_holds_duplicates_and_nothing_of_curate(records: list[tuple[str, str, str, str]]) -> None:
     digests = {hashlib.md5(text.encode()).digest() for _, _, _, text in records}
     assert len(records) - len(digests) > 20
@@ -69,6 +72,9 @@ def test_the_same_bytes_each_time(sample: Any, tmp_path: Path) -> None:
     for name in ("a", "b"):
         sample.write(itertools.islice(sample.documents(), 400), tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    text = gzip.decompress((tmp_path / "a").read_bytes())
+    assert b"\r\n\r\nBoolean operations\n" in text  # a topic of the language reference
+    assert b"Content-Type: text/html" in text
 
 
 def test_short_documents_are_left_out(sample: Any, tmp_path: Path) -> None:
