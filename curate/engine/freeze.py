@@ -71,12 +71,11 @@ def store_of(recipe: Recipe) -> str:
     """The work store: the recipe's (or the environment's), else `.curate` beside the output."""
     if recipe.store:
         return os.path.abspath(recipe.store) if "://" not in recipe.store else recipe.store
-    parent, _, _ = recipe.output.path.rstrip("/").rpartition("/")
-    return (
-        f"{parent}/.curate"
-        if "://" in recipe.output.path
-        else os.path.abspath(os.path.join(parent or ".", ".curate"))
-    )
+    path = recipe.output.path.rstrip("/")
+    parent = path.rpartition("/")[0]
+    if "://" not in path:
+        return os.path.abspath(os.path.join(parent or ".", ".curate"))
+    return f"{path if parent.endswith(':/') else parent}/.curate"  # beside a bucket there is nothing
 
 
 def listing_changes(plan: Plan, recipe: Recipe) -> list[str]:

@@ -1,6 +1,7 @@
 """One run per folder: the lock names its owner; a lock left by a dead process is taken over."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -10,10 +11,11 @@ from pathlib import Path
 
 import msgspec
 
-from curate.errors import LockedError
+from curate.errors import ConfigError, LockedError
 from curate.io.files import Folder
 
 LOCK = "_curate/lock"
+_DISK = (errno.ENOSPC, errno.EDQUOT)  # right, but full
 
 
 class Owner(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +62,7 @@ class Lock:
         mine = me()
         data = msgspec.json.encode(mine)
         for _ in range(5):
-            if self._folder.claim(LOCK, data, f"{mine.pid}-{mine.start}"):
+            if self._claim(data, f"{mine.pid}-{mine.start}"):
                 return self
             owner = read_owner(self._folder)
             if owner is None:
@@ -72,6 +74,18 @@ class Lock:
                 )
             self._take_from(owner)
         raise LockedError(f"{self._folder.path} is locked and its lock keeps changing", hint="try again")
+
+    def _claim(self, data: bytes, attempt: str) -> bool:
+        # the first thing a run writes: here it shows whether it can
+        try:
+            return self._folder.claim(LOCK, data, attempt)
+        except OSError as error:
+            if error.errno in _DISK:
+                raise
+            raise ConfigError(
+                f"cannot write into {self._folder.path}: {error.strerror}",
+                hint="check the path (or bucket, endpoint and keys), or choose another output",
+            ) from None
 
     def _take_from(self, dead: Owner) -> None:
         """Remove a dead owner's lock; of several that try, the others find it changed or gone."""

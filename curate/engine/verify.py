@@ -11,16 +11,20 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
+import zstandard
 
 from curate.engine import journal, shuffle
 from curate.engine.journal import JOURNAL, MANIFEST, Entry, Ledger, Written
 from curate.engine.plan import Pass, Plan
-from curate.engine.run import Result, load_user_stages, summarise
+from curate.engine.run import Result, summarise
 from curate.engine.unit import PLAN
+from curate.engine.workers import os_error
 from curate.errors import DataError
 from curate.io.files import Folder
 from curate.recipe.recipe import DropSample
 from curate.schema import id_sum
+
+_DAMAGE = (pa.ArrowException, zstandard.ZstdError, OSError, ValueError, KeyError, TypeError)
 
 
 @dataclass
@@ -36,14 +40,28 @@ class Report:
 def verify(path: str | Path) -> Report:
     """Check a complete dataset. DataError when there is none or it is not complete."""
     folder = Folder(str(path))
+    try:
+        return _verify(folder)
+    except OSError as error:
+        raise os_error(error, folder.path) from error
+
+
+def _verify(folder: Folder) -> Report:
     if not folder.exists(PLAN):
         raise DataError(f"{folder.path} holds no run", hint="give the output folder of `curate run`")
     if not folder.exists(MANIFEST):
         raise DataError(
             f"{folder.path} is not complete", hint="`curate run` with the same recipe finishes it"
         )
-    plan = msgspec.json.decode(folder.read(PLAN), type=Plan)
-    load_user_stages(plan)
+    try:
+        plan = msgspec.json.decode(folder.read(PLAN), type=Plan)
+        manifest = msgspec.json.decode(folder.read(MANIFEST), type=Result)
+    except ValueError as error:
+        raise DataError(
+            f"the plan or the manifest cannot be read: {error}",
+            where=folder.path,
+            hint="run again with --fresh",
+        ) from None
     check = _Check(folder, plan)
     rows_passes = [one for one in plan.passes if one.kind == "rows"]
     totals = {one.index: check.one_pass(one) for one in rows_passes}
@@ -53,9 +71,7 @@ def verify(path: str | Path) -> Report:
             check.problem(
                 f"pass {after.index} read {read.rows_in} rows, pass {before.index} kept {kept.kept}"
             )
-    _same_totals(
-        check, summarise(plan, totals, folder.path), msgspec.json.decode(folder.read(MANIFEST), type=Result)
-    )
+    _same_totals(check, summarise(plan, totals, folder.path), manifest)
     check.strangers()
     check.unique_ids()
     return check.report
@@ -70,7 +86,7 @@ class _Check:
     def __init__(self, folder: Folder, plan: Plan) -> None:
         self.folder, self.plan, self.report = folder, plan, Report()
         self._listed: set[str] = set()
-        self._ids: list[str] = []
+        self._unreadable: set[str] = set()
 
     def problem(self, text: str) -> None:
         self.report.problems.append(text)
@@ -81,7 +97,11 @@ class _Check:
         under = JOURNAL if one.final else ""
         entries = []
         for name in where.names(under):
-            entry = msgspec.json.decode(where.read(f"{under}/{name}".lstrip("/")), type=Entry)
+            try:
+                entry = msgspec.json.decode(where.read(f"{under}/{name}".lstrip("/")), type=Entry)
+            except ValueError as error:
+                self.problem(f"the journal entry {name} of pass {one.index} cannot be read: {error}")
+                continue
             self.report.units += 1
             self._unit(one, entry)
             entries.append(entry)
@@ -133,6 +153,7 @@ class _Check:
         self._listed.add(written.name)
         if not self.folder.exists(written.name):
             self.problem(f"{written.name} is gone")
+            self._unreadable.add(written.name)
             return 0, 0
         if self._sha256(written.name) != written.sha256:
             self.problem(f"{written.name} is not the file that was written (sha256 differs)")
@@ -141,8 +162,13 @@ class _Check:
         try:
             for ids in self._read_ids(written.name):
                 rows, total = rows + len(ids), total + id_sum(ids)
-        except (pa.ArrowException, OSError, ValueError) as error:
-            self.problem(f"{written.name} cannot be read: {str(error).splitlines()[0]}")
+        except _DAMAGE as error:
+            if getattr(error, "errno", None) is not None:  # the disk or the network, not the file
+                raise
+            self.problem(
+                f"{written.name} cannot be read: {(str(error) or type(error).__name__).splitlines()[0]}"
+            )
+            self._unreadable.add(written.name)
         self.report.rows += rows
         return rows, total % journal.MODULUS
 
@@ -183,8 +209,8 @@ class _Check:
             path = Path(scratch) / "ids"
             with open(path, "wb") as sink:
                 writer = shuffle.SortedWriter(sink, ("hash",), Path(scratch) / "runs")
-                for name in sorted(self._listed):
-                    if name.startswith("part-") and self.folder.exists(name):
+                for name in sorted(self._listed - self._unreadable):
+                    if name.startswith("part-"):
                         for ids in self._read_ids(name):
                             hashes = [xxhash.xxh3_64_intdigest(i) for i in ids]
                             writer.write(

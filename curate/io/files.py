@@ -5,7 +5,9 @@ make an object visible only when it is complete.
 """
 
 import contextlib
+import errno
 import hashlib
+import io
 import os
 import shutil
 from collections.abc import Iterator
@@ -27,17 +29,83 @@ def sha256_of(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@contextlib.contextmanager
+def store_errors(address: str) -> Iterator[None]:
+    """Whatever the library of a store raises comes as an OSError with an errno, as from a disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            error.strerror, error.filename = str(error), address
+            error.errno = errno.EIO
+        raise
+    except Exception as error:  # botocore and aiohttp have errors of their own, and there are other stores
+        raise OSError(errno.EIO, f"{type(error).__name__}: {error}", address) from error
+
+
+class StoreFile(io.RawIOBase):
+    """A file of a store, open for reading."""
+
+    def __init__(self, file: BinaryIO, address: str) -> None:
+        self._file, self._address = file, address
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        with store_errors(self._address):
+            return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def open_store_file(address: str) -> BinaryIO:
+    """Open any fsspec address for reading and seeking."""
+    import fsspec
+
+    with store_errors(address):
+        return cast(BinaryIO, StoreFile(fsspec.open(address, "rb").open(), address))
+
+
+class _Store:
+    """A file system of fsspec."""
+
+    def __init__(self, system: Any, address: str) -> None:
+        self._system, self._address = system, address
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._system, name)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            with store_errors(self._address):
+                return method(*arguments, **options)
+
+        return call
+
+
 class HashingFile:
     """A file being written that counts and hashes what passes through it."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, address: str) -> None:
         self.file, self.bytes, self.closed = file, 0, False
-        self._digest = hashlib.sha256()
+        self._digest, self._address = hashlib.sha256(), address
 
     def write(self, data: Any) -> int:
         view = memoryview(data)
         self._digest.update(view)
-        self.file.write(view)
+        with store_errors(self._address):
+            self.file.write(view)
         self.bytes += view.nbytes
         return view.nbytes
 
@@ -60,7 +128,7 @@ class HashingFile:
         """Make the bytes durable (fsync locally, upload remotely)."""
         if not self.closed:
             self.closed = True
-            with self.file:
+            with store_errors(self._address), self.file:
                 self.file.flush()
                 with contextlib.suppress(OSError, AttributeError, NotImplementedError):
                     os.fsync(self.file.fileno())
@@ -89,13 +157,14 @@ class Folder:
             import fsspec
 
             try:
-                self._fs, self._root = fsspec.core.url_to_fs(self.path, use_listings_cache=False)
+                system, self._root = fsspec.core.url_to_fs(self.path, use_listings_cache=False)
             except (ImportError, ValueError) as error:
                 scheme = self.path.partition("://")[0]
                 raise ConfigError(
                     f"cannot open {self.path}: {error}",
                     hint=f'for s3:// install "curate[s3]"; is {scheme} a known scheme?',
                 ) from None
+            self._fs = _Store(system, self.path)
         else:
             self.local = Path(self.path).absolute()
 
@@ -113,7 +182,7 @@ class Folder:
         """Open for reading; seekable."""
         if self.local:
             return open(self.local / name, "rb")
-        return cast(BinaryIO, self._fs.open(self._remote(name), "rb"))
+        return cast(BinaryIO, StoreFile(self._fs.open(self._remote(name), "rb"), self.address(name)))
 
     def read(self, name: str) -> bytes:
         with self.open(name) as file:
@@ -123,8 +192,8 @@ class Folder:
         """Open a new file for writing; durable once closed."""
         if self.local:
             (self.local / name).parent.mkdir(parents=True, exist_ok=True)
-            return HashingFile(open(self.local / name, "wb"))
-        return HashingFile(cast(BinaryIO, self._fs.open(self._remote(name), "wb")))
+            return HashingFile(open(self.local / name, "wb"), str(self.local / name))
+        return HashingFile(self._fs.open(self._remote(name), "wb"), self.address(name))
 
     def claim(self, name: str, data: bytes, attempt: str) -> bool:
         """Create `name` with `data` unless it exists: of many racing callers exactly one gets True.

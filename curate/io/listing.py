@@ -1,7 +1,7 @@
 """Files of an input: paths, globs and folders, local or at any fsspec address, each with its format.
 
-A folder gives what it holds of known formats (with `format:` every file), without names that begin with `_` or `.`.
-A path or a glob that leads to an unknown ending is an error: nothing named is left out silently. The root, which file
+A folder gives every file below it, without names that begin with `_` or `.`; those of unknown endings are put on
+record as not read. A path or a glob that leads to one is an error: nothing named is left out silently. The root, which file
 names are relative to, is the longest common folder of the paths before their first glob character. A folder with
 `_curate/` is one of our own outputs: complete, its parts are read and keep their ids; incomplete, it is refused.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.errors import ConfigError, DataError
+from curate.io import unread
 from curate.io.documents import FORMATS as DOCUMENTS
 from curate.io.files import is_remote
 from curate.io.slices import Input, InputFile, near_names
@@ -42,9 +43,9 @@ def list_files(config: Input, base: Path) -> tuple[str, list[InputFile]]:
         roots.append(root)
         files = _files(system, address, root, kind)
         if kind == "directory" and not config.format:
-            files = _known(path, files)
+            _some_known(path, files)
         for name, size in files.items():
-            sizes[name], formats[name] = size, _format(name, config.format)
+            sizes[name], formats[name] = size, _format(name, config.format, kind == "directory")
             own[name] = _is_own(system, name, root, own)
         if not files:
             raise DataError(f"nothing to read at `{path}`", hint=f"looked at {address}", where="input")
@@ -65,7 +66,7 @@ def _look(path: str, base: Path) -> tuple[Any, str, str, str]:
     if not is_remote(path):
         path = str(base.absolute() / os.path.expanduser(path.removeprefix("file://")))
     try:
-        system, address = url_to_fs(path)
+        system, address = url_to_fs(path, use_listings_cache=False)
     except (ImportError, ValueError) as error:
         hint = "install what it needs; for s3://: pip install 'curate[s3]'"
         raise ConfigError(f"cannot open `{path}`: {error}", hint=hint, where="input") from error
@@ -108,23 +109,23 @@ def _files(system: Any, address: str, root: str, kind: str) -> dict[str, int]:
     return sizes
 
 
-def _known(path: str, files: dict[str, int]) -> dict[str, int]:
-    for name in files:
-        _refuse_arc(name)
-    known = {name: size for name, size in files.items() if _ending(name) in _ENDINGS}
-    if files and not known:
+def _some_known(path: str, files: dict[str, int]) -> None:
+    if files and not any(_ending(name) in _ENDINGS for name in files):
         endings = sorted({f".{_ending(name)}" for name in files})[:8]
         raise ConfigError(
             f"no file below `{path}` has an ending we know; there are {', '.join(endings)}",
             hint=f"say what they are with `format:` ({', '.join(FORMATS)})",
             where="input",
         )
-    return known
 
 
-def _format(name: str, given: str | None) -> str:
-    _refuse_arc(name)
+def _format(name: str, given: str | None, in_folder: bool) -> str:
+    # of a folder every file is taken in, if only to be put on record as not read
     format = given or _ENDINGS.get(_ending(name))
+    if in_folder and format is None:
+        return unread.FORMAT
+    if unread.is_arc(name):
+        raise ConfigError(f"`{name}`: ARC files are not read", hint=unread.HOW_TO_READ_ARC, where="input")
     if format is None:
         raise ConfigError(
             f"`{name}`: the ending is not one we know",
@@ -132,15 +133,6 @@ def _format(name: str, given: str | None) -> str:
             where="input",
         )
     return format
-
-
-def _refuse_arc(name: str) -> None:
-    if _ending(name) in ("arc", "arc.gz"):
-        raise ConfigError(
-            f"`{name}`: ARC files are not read",
-            hint="convert it first: warcio recompress FILE.arc.gz FILE.warc.gz",
-            where="input",
-        )
 
 
 def _ending(name: str) -> str:

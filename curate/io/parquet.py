@@ -31,6 +31,8 @@ def file_columns(path: str, names: list[str], config: Input, own_ids: bool) -> d
             raise ConfigError(f"`{path}` has two columns called `{theirs}`", hint="rename one in the file")
     renamed = {ours: theirs for ours, theirs in config.columns.items() if ours != "id"}
     id_column = config.id_column or ("id" if own_ids else None)
+    if "text" not in renamed or "html" in names:  # a column that other files of the input have is null here
+        renamed = {ours: theirs for ours, theirs in renamed.items() if theirs in names}
     for theirs in [*renamed.values(), *([id_column] if id_column else [])]:
         if theirs not in names:
             raise ConfigError(
@@ -67,13 +69,20 @@ def columns(file: InputFile, config: Input) -> dict[str, pa.DataType] | None:
     try:
         with _open(file.path) as parquet:
             schema: pa.Schema = parquet.schema_arrow
-    except _UNREADABLE:
+    except _UNREADABLE as error:
+        _only_damage(error)
         return None
     mapping = file_columns(file.path, schema.names, config, file.own_ids)
     return {
         ours: CORE[ours] if theirs is None else _our_type(file.path, ours, theirs, schema.field(theirs).type)
         for ours, theirs in mapping.items()
     }
+
+
+def _only_damage(error: Exception) -> None:
+    # A disk or network that gives up has an errno: that stops the run and never costs a row.
+    if getattr(error, "errno", None) is not None:
+        raise error
 
 
 def _is_string(type_: pa.DataType) -> bool:
@@ -133,7 +142,8 @@ def scan(
             id_column = config.id_column or ("id" if file.own_ids else None)
             if on_id and id_column:
                 _report_ids(parquet, id_column, on_id)
-    except _UNREADABLE:
+    except _UNREADABLE as error:
+        _only_damage(error)
         return FileScan(digest, [Slice(file.name, "parquet", 0, 0, 0, 0, own_ids=file.own_ids)], None)
     slices: list[Slice] = []
     start = first = ordinal = size = 0
@@ -159,8 +169,8 @@ def _report_ids(parquet: Any, column: str, on_id: Callable[[int, str], None]) ->
                     if value is not None:
                         on_id(ordinal, value.decode("utf-8", "replace"))
                     ordinal += 1
-        except _UNREADABLE:
-            pass  # these rows are quarantined when they are read
+        except _UNREADABLE as error:  # these rows are quarantined when they are read
+            _only_damage(error)
         start += parquet.metadata.row_group(group).num_rows
 
 
@@ -181,6 +191,7 @@ def read(
         try:
             parquet = stack.enter_context(_open(path))
         except _UNREADABLE as error:
+            _only_damage(error)
             if part.stop:
                 raise _changed(path) from error
             _quarantine(report, part, row_ids(part.path, 0, 1)[0], 0, "unreadable_file", str(error))
@@ -232,6 +243,7 @@ def _group(
                     yield new
             break
         except _UNREADABLE as failure:
+            _only_damage(failure)
             error = str(failure)
     for lost, id in enumerate(row_ids(part.path, ordinal + done, rows - done), ordinal + done):
         _quarantine(report, part, id, lost, "corrupt_row_group", error)

@@ -4,13 +4,13 @@ import contextlib
 import io
 import zlib
 from collections.abc import Generator, Iterator
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, Protocol
 
 import xxhash
 import zstandard
 
 from curate.errors import DataError
-from curate.io.files import is_remote
+from curate.io.files import is_remote, open_store_file
 
 CHUNK_BYTES = 1 << 20
 _GZIP_FEED_BYTES = 1 << 16
@@ -45,9 +45,7 @@ def open_source(path: str) -> BinaryIO:
     try:
         if not is_remote(path):
             return open(path, "rb")
-        import fsspec
-
-        return cast(BinaryIO, fsspec.open(path, "rb").open())
+        return open_store_file(path)
     except OSError as error:
         raise DataError(
             f"cannot read `{path}`: {error.strerror or type(error).__name__}",
