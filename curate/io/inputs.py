@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 import pyarrow as pa
 
 from curate.errors import ConfigError, DataError
-from curate.io import documents, jsonl, parquet, warc
+from curate.io import documents, jsonl, parquet, unread, warc
 from curate.io.batches import Batcher
 from curate.io.listing import list_files
 from curate.io.slices import (
@@ -63,6 +63,8 @@ def input_schema(root: str, files: Sequence[InputFile], config: Input) -> pa.Sch
             columns = parquet.columns(file, config)
         elif file.format == "jsonl":
             columns = jsonl.columns(keys[file.name], config, file.own_ids)
+        elif file.format == unread.FORMAT:
+            continue
         else:
             columns = warc.columns() if file.format == "warc" else documents.columns(file.format)
         readable |= columns is not None
@@ -71,6 +73,11 @@ def input_schema(root: str, files: Sequence[InputFile], config: Input) -> pa.Sch
             found[name] = _union(name, before, where, type_, file.name), file.name
     if not readable:
         raise DataError(f"none of the {len(files)} files can be read", hint="are they Parquet?", where=root)
+    for ours, theirs in config.columns.items():
+        if ours not in found and any(file.format == "parquet" for file in files):
+            raise ConfigError(
+                f"no file has a column `{theirs}`", hint=near_names(theirs, list(found)), where="input"
+            )
     found.setdefault("text", (CORE["text"], ""))
     first = [name for name in (*CORE, "source_id", "html") if name in found]
     order = first + [name for name in found if name not in first and name != "extra"]
@@ -139,6 +146,8 @@ def scan(
         return jsonl.scan(file, config, unit_bytes, on_id)
     if file.format == "warc":
         return warc.scan(file, unit_bytes, on_id)
+    if file.format == unread.FORMAT:
+        return unread.scan(file)
     return documents.scan(file)
 
 
@@ -173,6 +182,9 @@ def read(
                 batch_bytes=batch_bytes,
                 max_document_bytes=max_document_bytes,
             )
+            continue
+        if part.format == unread.FORMAT:
+            unread.read(part, report)
             continue
         for item in _rows(root, part, config, schema, report, max_document_bytes, first_link):
             if isinstance(item, LinkEnd):

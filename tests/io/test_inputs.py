@@ -33,9 +33,9 @@ def tree(tmp_path):
 
 def test_listing_by_hand(tree):
     d, e = str(tree / "d"), str(tree / "e")
-    assert names("d", tree) == (d, ["a.jsonl", "b.jsonl", "sub/c.jsonl"])
-    assert names("d/", tree) == (d, ["a.jsonl", "b.jsonl", "sub/c.jsonl"])
-    assert names(f"file://{d}", tree) == (d, ["a.jsonl", "b.jsonl", "sub/c.jsonl"])
+    assert names("d", tree) == (d, ["a.jsonl", "b.jsonl", "readme.pdf", "sub/c.jsonl"])
+    assert names("d/", tree) == (d, ["a.jsonl", "b.jsonl", "readme.pdf", "sub/c.jsonl"])
+    assert names(f"file://{d}", tree) == (d, ["a.jsonl", "b.jsonl", "readme.pdf", "sub/c.jsonl"])
     assert names("d/*.jsonl", tree) == (d, ["a.jsonl", "b.jsonl"])
     assert names("d/**/*.jsonl", tree) == (d, ["a.jsonl", "b.jsonl", "sub/c.jsonl"])
     assert names("d/_*.jsonl", tree) == (d, ["_x.jsonl"])
@@ -64,7 +64,7 @@ def test_a_name_with_glob_characters_is_a_file_first(tmp_path):
         ("d/*", ConfigError, "readme.pdf", "format:"),
         ("none", DataError, "nothing to read", "looked at"),
         ("pdfs", ConfigError, "ending.*\\.pdf", "format:"),
-        ("arc", ConfigError, "x.arc.gz", "warcio recompress"),
+        ("arc/x.arc.gz", ConfigError, "x.arc.gz", "warcio recompress"),
         ("s4://bucket/x", ConfigError, "s4://bucket/x", "install"),
         ((), ConfigError, "empty", "path:"),
     ],

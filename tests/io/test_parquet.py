@@ -58,12 +58,21 @@ def test_mapping(tmp_path, read_all):
     assert by_url.column("id") == by_url.column("url") == ["u", "v"]
 
 
+def test_a_mapped_column_that_one_file_has_is_null_in_the_others(tmp_path, read_all):
+    pq.write_table(pa.table({"text": ["a"], "link": ["u"]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"text": ["b"]}), tmp_path / "b.parquet")
+    found = read_all(str(tmp_path / "*.parquet"), columns={"url": "link"})
+    assert found.column("url") == ["u", None]
+    with pytest.raises(ConfigError, match="no file has a column `links`") as error:
+        read_all(str(tmp_path / "*.parquet"), columns={"url": "links"})
+    assert "link" in error.value.hint
+
+
 @pytest.mark.parametrize(
     ("columns", "config", "what", "hint"),
     [
         ({"content": ["a"]}, {}, "no column `text`", "{text: content}"),
         ({"text": ["a"], "ident": ["b"]}, {"id": "idnt"}, "no column `idnt`", "`ident`"),
-        ({"text": ["a"]}, {"columns": {"url": "link"}}, "no column `link`", "text"),
         ({"text": [1]}, {}, "`text` must be a string", "columns:"),
         ({"text": ["a"], "id": [1.5]}, {"id": "id"}, "`id` must be a string", "another"),
         ({"text": ["a"], "url": [["b"]]}, {}, "`url` must be a string", "{url_2: url}"),
