@@ -75,6 +75,7 @@ class Entry(msgspec.Struct, kw_only=True):
 
     schema: str = "curate.journal/1"
     unit: str
+    pass_index: int = 0
     fingerprint: str
     ledger: Ledger
     steps: dict[str, StepCount] = {}  # step index -> counts
@@ -151,6 +152,15 @@ def read(folder: Folder, unit: str) -> Entry:
         raise DataError(
             f"damaged journal entry: {error}", where=folder.address(name), hint="run again with --fresh"
         ) from None
+
+
+def finished(folder: Folder, unit: str) -> Entry | None:
+    """The entry of a unit that is done already, its files under their final names; None for one still to do."""
+    if not folder.exists(f"{JOURNAL}/{unit}.json"):
+        return None
+    entry = read(folder, unit)
+    finish(folder, entry)
+    return entry
 
 
 def units_done(folder: Folder) -> list[str]:

@@ -154,7 +154,8 @@ def _write_records(
     started, cpu = time.perf_counter(), time.process_time()
     file = folder.create(tmp)
     try:
-        with tempfile.TemporaryDirectory(prefix="curate-sort-") as scratch:
+        place = folder.local / journal.TMP if folder.local else None  # a kill leaves it where a resume cleans up
+        with tempfile.TemporaryDirectory(prefix="sort-", dir=place) as scratch:
             writer = shuffle.SortedWriter(file, key, Path(scratch))
             counts = body(writer)
             writer.close()

@@ -289,7 +289,7 @@ class LinkRun:
             )
         found = self.duplicates.found if self.duplicates else []
         entry = Entry(
-            unit=self.name, fingerprint=self.one.fingerprint, ledger=flow.ledger, steps=flow.counts,
+            unit=self.name, pass_index=self.one.index, fingerprint=self.one.fingerprint, ledger=flow.ledger, steps=flow.counts,
             skipped=self.rows.report.skipped, quarantined=flow.quarantined, killed_ids=flow.killed_ids,
             outputs=self.files.finish(), bytes_in=self.bytes_in, text_bytes=flow.text_bytes, tokens=flow.tokens,
             seconds=time.perf_counter() - self.started, cpu_seconds=flow.cpu_seconds() - self.cpu,
@@ -304,9 +304,7 @@ class LinkRun:
 def _links_done(folder: Folder, unit: str, duplicates: DuplicateIds | None) -> tuple[int, bool]:
     """First link still to do, and whether the stream is finished."""
     link = 0
-    while folder.exists(f"{journal.JOURNAL}/{unit}-{link:05d}.json"):
-        entry = journal.read(folder, f"{unit}-{link:05d}")
-        journal.finish(folder, entry)
+    while entry := journal.finished(folder, f"{unit}-{link:05d}"):
         if duplicates:
             duplicates.already_found(entry.first_ids)
         if entry.last:

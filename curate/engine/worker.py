@@ -5,17 +5,22 @@ import traceback
 from multiprocessing.connection import Connection
 from typing import Any
 
+from curate.engine import journal
 from curate.engine.journal import Entry
 from curate.engine.phase import apply, run_merge, run_phase
-from curate.engine.unit import Job, Progress, load_plan, run_rows
+from curate.engine.unit import Job, Progress, load_plan, pass_folder, run_rows
 from curate.engine.workers import os_error
 from curate.errors import CurateError
+from curate.io.files import Folder
 
 
 def run_unit(job: Job, progress: Progress = lambda rows, size: None) -> list[Entry]:
     """Do one unit or task and commit it: any scheduler can call this with a plan folder and a unit's name."""
     plan = load_plan(job.run)
     one = plan.passes[job.pass_index]
+    folder = Folder(job.target) if job.files else pass_folder(plan, job.run, one)
+    if entry := journal.finished(folder, job.unit):  # by an attempt that died before it could say so
+        return [entry]
     if job.files:
         return [run_merge(plan, one, job)]
     if one.kind == "phase":
