@@ -6,7 +6,8 @@
 
 PYTHON ?= $(shell for p in python3.11 python3; do $$p -c '$(NEW_ENOUGH)' 2>/dev/null && { echo $$p; break; }; done)
 NEW_ENOUGH = import sys; sys.exit(sys.version_info < (3, 11))
-INSTALL = .venv/bin/pip install --quiet --disable-pip-version-check -c .ci/constraints.txt
+# -qq: errors only
+INSTALL = .venv/bin/pip install -qq --disable-pip-version-check -c .ci/constraints.txt
 # vLLM is left out: its extra, once there is one, comes by hand and needs a GPU or its CPU build
 EXTRAS = s3,test
 REQUIREMENTS = pyproject.toml .ci/constraints.txt
@@ -27,7 +28,8 @@ check: .venv/.all model
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy --strict curate
-	.venv/bin/python -m pytest -m "not gpu"
+	$(MAKE) test
+	.venv/bin/python -m pytest -m "slow and not gpu"
 
 docs: .venv/.demo
 	.venv/bin/python scripts/stage_pages.py curate/stages/pages
@@ -48,6 +50,7 @@ model: .venv/.demo
 	@touch $@
 
 .venv/.demo: .venv/.python $(REQUIREMENTS)
+	@echo "installing curate and what it needs into .venv: 700 MB, about a minute"
 	$(INSTALL) -e .
 	@touch $@
 
