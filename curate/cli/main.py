@@ -1,5 +1,6 @@
 """The `curate` command. Commands import what they need when they run, so that `--help` opens nothing heavy."""
 
+import io
 import os
 import sys
 
@@ -23,6 +24,11 @@ for group in (run, stage, look, care):
 
 def main() -> None:
     """Run the command line; the process ends with the exit code of DESIGN 5."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(
+            stream, io.TextIOWrapper
+        ):  # a terminal that is not UTF-8 shows escapes, never a traceback
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except CurateError as error:

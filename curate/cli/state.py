@@ -69,7 +69,7 @@ def state_of(path: str) -> State:
         return _complete(folder, plan)
     found = State(
         status="running" if running else "incomplete", exit=INCOMPLETE, output=path, owner=owner, rows=Rows(skipped={}, dropped={}),
-        next=f"curate status {path}" if running else f"curate run RECIPE -o {path}  (the same recipe: it goes on where it stopped)",
+        next=f"curate status {path}" if running else f"curate run {(plan and plan.recipe.file) or 'RECIPE'} -o {path}",
     )  # fmt: skip
     if plan is not None:
         totals = {one.index: _total(plan, path, one) for one in plan.passes}

@@ -14,6 +14,7 @@ from multiprocessing.connection import wait
 from types import FrameType
 from typing import Any
 
+from curate import kernels
 from curate.child import Child
 from curate.engine.isolate import MAX_DEATHS
 from curate.engine.journal import Entry
@@ -118,6 +119,9 @@ class Pool:
         self._signals, self._listen = signals, listen
         self._workers: list[Worker] = []
         self._retries: deque[Job] = deque()
+        self._compiling = not os.path.isdir(
+            kernels.CACHE
+        )  # one worker first: the others find its compiled kernels
 
     def __enter__(self) -> "Pool":
         return self
@@ -146,7 +150,7 @@ class Pool:
 
     def _hand_out(self, jobs: Iterator[Job], deaths: Deaths) -> None:
         idle = [w for w in self._workers if w.job is None]
-        while len(self._workers) - len(idle) < self._count:
+        while len(self._workers) - len(idle) < (1 if self._compiling else self._count):
             job = self._retries.popleft() if self._retries else next(jobs, None)
             if job is None:
                 return
@@ -166,6 +170,7 @@ class Pool:
             worker = by_connection[connection]
             try:
                 kind, body = connection.recv()
+                self._compiling = False
             except (EOFError, OSError):
                 self._died(worker, deaths, "died")
                 continue

@@ -201,7 +201,7 @@ def open_dataset(folder: Path) -> Any:
             "dropped": _dataset(sorted(folder.glob("_dropped/**/part-*.parquet")), _with_drop(parts.schema)),
             "quarantine": _dataset(sorted(folder.glob("_quarantine/part-*.parquet")), QUARANTINE),
         }
-        return _connect(_journal(sorted(folder.glob("_curate/journal/*.json"))), views=views)
+        return _connect(_journal(sorted(folder.glob("_curate/journal/**/*.json"))), views=views)
     except (duckdb.Error, pa.ArrowException) as error:
         raise DataError(
             f"{folder} cannot be read: {_first_line(error)}", hint="run `curate verify` on it"

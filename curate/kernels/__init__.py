@@ -21,4 +21,5 @@ def _cache_folder() -> Path:
     return Path(os.environ.get("CURATE_CACHE") or Path(base) / "curate") / "numba" / digest.hexdigest()[:16]
 
 
-os.environ["NUMBA_CACHE_DIR"] = str(_cache_folder())
+CACHE = str(_cache_folder())
+os.environ["NUMBA_CACHE_DIR"] = CACHE

@@ -68,6 +68,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     allow_empty: bool = False  # zero rows out of some rows in is an error otherwise
     allow_quarantined: float = 0  # a count, or below 1 a share of the rows
     base: str = "."  # folder that relative paths start from
+    file: str = ""  # where it was read from
     origins: dict[str, str] = {}
 
 
@@ -97,7 +98,8 @@ def load(path: str | Path, *, sets: Sequence[str] = (), output: str = "") -> Rec
             f"cannot read the recipe: {reason}", where=str(path), hint=_recipe_hint(file)
         ) from None
     tree = parse(text, str(path))
-    return from_tree(tree, sets=sets, output=output, default_name=file.stem)
+    recipe = from_tree(tree, sets=sets, output=output, default_name=file.stem)
+    return msgspec.structs.replace(recipe, file=str(path))
 
 
 def from_tree(

@@ -38,7 +38,7 @@ def test_status_of_a_killed_run(curate, killed):
     assert done.returncode == 3
     assert "incomplete: pass 4 of 4, 2 of 3 units; process" in done.stdout
     assert "died" in done.stdout
-    assert f"next: curate run RECIPE -o {killed}" in done.stdout
+    assert f"recipe.yaml -o {killed}" in done.stdout  # the next command, whole
     found = json.loads(curate("status", killed, "--json").stdout)
     assert [(p["units_done"], p["units"]) for p in found["passes"]] == [(3, 3), (3, 3), (1, 1), (2, 3)]
     assert found["rows"]["dropped"]["input"] == {"score >= 0.2": 12}
