@@ -9,7 +9,7 @@ import numba as nb
 import numpy as np
 import numpy.typing as npt
 
-from curate.kernels.unicode import ALONE, DIGIT, DOT, SPACE, UPPER, kinds
+from curate.kernels.unicode import ALONE, BREAK, DIGIT, DOT, SPACE, UPPER, kinds
 from curate.kernels.words import hash_bytes, mix, next_word, split_units
 
 Bytes = npt.NDArray[np.uint8]
@@ -78,47 +78,63 @@ def _quality(
         n, _ = split_units(text, index, kind_values, kind, at, chars)
         _count_words(text, row, n, kind, at, chars, stop_hashes, longest_stop, seen, out[row])
         _count_symbols(text, out[row])
-        _count_lines(text, n, kind, at, out[row])
 
 
 @nb.njit(nogil=True, cache=True)
 def _count_words(
-    text: Bytes,
-    row: int,
-    n: int,
-    kind: Bytes,
-    at: Longs,
-    chars: Longs,
-    stop_hashes: Hashes,
-    longest_stop: int,
-    seen: Longs,
-    out: Longs,
-) -> None:
-    core = np.int64(0)
-    i = np.int64(0)
+    text: Bytes, row: int, n: int, kind: Bytes, at: Longs, chars: Longs, stop_hashes: Hashes, longest_stop: int,
+    seen: Longs, out: Longs,
+) -> None:  # fmt: skip
+    """Words and the lines they stand in, in one scan."""
+    words, word_chars, tokens, alpha_tokens, stop_words = 0, 0, 0, 0, 0
+    first, last = -1, -1  # units between the white space around the line
+    core, i = 0, 0
     while i < n:
-        if kind[i] == SPACE:
+        if kind[i] <= SPACE:
+            if kind[i] == BREAK and not (text[at[i]] == 13 and i + 1 < n and text[at[i + 1]] == 10):
+                _count_line(text, kind, at, first, last, out)
+                first = -1
             i += 1
             continue
         end, core = next_word(kind, i, core)
-        out[TOKENS] += 1
-        letter, digit = False, False
+        if first < 0:
+            first = i
+        last = end - 1
+        tokens += 1
+        alpha, digit = False, False
         for j in range(i, end):
-            if ALONE <= kind[j] <= UPPER:
-                letter = True
-                break
+            alpha |= ALONE <= kind[j] <= UPPER
             digit |= kind[j] == DIGIT
-        if letter or digit:
-            out[WORDS] += 1
-            out[WORD_CHARS] += chars[end] - chars[i]
-            out[ALPHA_TOKENS] += letter
-        if at[end] - at[i] <= longest_stop:
+            if alpha:
+                break
+        alpha_tokens += alpha
+        if alpha or digit:
+            words += 1
+            word_chars += chars[end] - chars[i]
+        if stop_words < len(stop_hashes) and at[end] - at[i] <= longest_stop:
             h = hash_bytes(text, at[i], at[end])
             q = np.searchsorted(stop_hashes, h)
             if q < len(stop_hashes) and stop_hashes[q] == h and seen[q] != row:
                 seen[q] = row
-                out[STOP_WORDS] += 1
+                stop_words += 1
         i = end
+    if n > 0 and kind[n - 1] != BREAK:
+        _count_line(text, kind, at, first, last, out)
+    out[WORDS], out[WORD_CHARS], out[TOKENS] = words, word_chars, tokens
+    out[ALPHA_TOKENS], out[STOP_WORDS] = alpha_tokens, stop_words
+
+
+@nb.njit(nogil=True, cache=True)
+def _count_line(text: Bytes, kind: Bytes, at: Longs, first: int, last: int, out: Longs) -> None:
+    """A line; whether it begins with - or •, whether it ends with an ellipsis. White space around it is left out."""
+    out[LINES] += 1
+    if first < 0:
+        return
+    out[BULLET_LINES] += text[at[first]] == 45 or _is_at(text, at[first], at[first + 1], 0xA2)
+    if last >= 2 and at[last + 1] - at[last - 2] == 3:
+        out[ELLIPSIS_LINES] += kind[last] == DOT and kind[last - 1] == DOT and kind[last - 2] == DOT
+    else:
+        out[ELLIPSIS_LINES] += at[last + 1] - at[last] == 3 and _is_at(text, at[last], at[last + 1], 0xA6)
 
 
 @nb.njit(nogil=True, cache=True)
@@ -141,43 +157,6 @@ def _count_symbols(text: Bytes, out: Longs) -> None:
 
 
 @nb.njit(nogil=True, cache=True)
-def _is_line_break(text: Bytes, i: int) -> bool:
-    """Whether the white space at byte i ends a line for `str.splitlines` (of \\r\\n both do)."""
-    c = text[i]
-    if c <= 0x1E:
-        return bool(10 <= c <= 13 or c >= 0x1C)
-    if c == 0xC2:
-        return bool(text[i + 1] == 0x85)
-    return bool(c == 0xE2 and text[i + 1] == 0x80 and (text[i + 2] == 0xA8 or text[i + 2] == 0xA9))
-
-
-@nb.njit(nogil=True, cache=True)
-def _count_lines(text: Bytes, n: int, kind: Bytes, at: Longs, out: Longs) -> None:
-    """Lines, those that begin with - or • after white space, those that end with an ellipsis before white space."""
-    i = 0
-    while i < n:
-        j = i
-        while j < n and not (kind[j] == SPACE and _is_line_break(text, at[j])):
-            j += 1
-        out[LINES] += 1
-        first, last = i, j - 1
-        while first < j and kind[first] == SPACE:
-            first += 1
-        if first < j:
-            while kind[last] == SPACE:
-                last -= 1
-            a, b = at[first], at[last]
-            out[BULLET_LINES] += text[a] == 45 or _is_at(text, a, at[first + 1], 0xA2)
-            if last - first >= 2 and at[last + 1] == b + 1 and at[last - 2] == b - 2:
-                out[ELLIPSIS_LINES] += kind[last] == DOT and kind[last - 1] == DOT and kind[last - 2] == DOT
-            else:
-                out[ELLIPSIS_LINES] += at[last + 1] == b + 3 and _is_at(text, b, b + 3, 0xA6)
-        if j + 1 < n and text[at[j]] == 13 and text[at[j + 1]] == 10:
-            j += 1
-        i = j + 1
-
-
-@nb.njit(nogil=True, cache=True)
 def _is_at(text: Bytes, i: int, end: int, last_byte: int) -> bool:
     """Whether the character E2 80 `last_byte` (• or …) begins at byte i."""
     return i + 3 <= end and text[i] == 0xE2 and text[i + 1] == 0x80 and text[i + 2] == last_byte
@@ -189,10 +168,8 @@ def _repetition(data: Bytes, offsets: Longs, index: Bytes, kind_values: Bytes, o
     kind = np.empty(longest + 1, np.uint8)
     at = np.empty(longest + 1, np.int64)
     chars = np.empty(longest + 1, np.int64)
-    keys = np.empty(
-        _table_size(longest + 1), np.uint64
-    )  # lines, paragraphs and words are no more than the bytes
-    counts = np.empty(len(keys), np.int32)
+    keys = np.empty(_table_size(longest + 1), np.uint64)  # there are no more lines or words than bytes
+    counts = np.empty(2 * len(keys), np.int32)
     newlines = np.empty(longest + 1, np.int64)
     prefix = np.empty(longest + 1, np.uint64)  # rolling hash of the words before word i
     lengths = np.empty(longest + 1, np.int64)  # characters in the words before word i
@@ -207,9 +184,9 @@ def _repetition(data: Bytes, offsets: Longs, index: Bytes, kind_values: Bytes, o
             num_newlines += text[i] == 10
         _repeated_lines(text, 0, len(text), newlines, num_newlines, keys, out[row])
         first, last = 0, n  # the text without white space around it
-        while first < n and kind[first] == SPACE:
+        while first < n and kind[first] <= SPACE:
             first += 1
-        while last > first and kind[last - 1] == SPACE:
+        while last > first and kind[last - 1] <= SPACE:
             last -= 1
         _repeated_paragraphs(text, at[first], at[last], newlines, num_newlines, keys, out[row])
         num_words = _hash_words(text, n, kind, at, chars, prefix, lengths)
@@ -309,7 +286,7 @@ def _hash_words(
     core = np.int64(0)
     i = np.int64(0)
     while i < n:
-        if kind[i] == SPACE:
+        if kind[i] <= SPACE:
             i += 1
             continue
         end, core = next_word(kind, i, core)
@@ -335,9 +312,7 @@ def _repeated_grams(
 
     An n-gram can only repeat where the shorter ones at its two ends repeat: only those `places` are looked up again.
     """
-    num_places = num_words
-    for i in range(num_words):
-        places[i] = i
+    num_places = _likely_repeats(num_words, prefix, places, counts)
     for n in range(2, 11):
         kept = _find_grams(n, num_words, prefix, places, num_places, slots, keys, counts)
         if n <= 4 and num_words >= n:
@@ -350,6 +325,20 @@ def _repeated_grams(
             num_places += counts[slots[p]] != 1
         if num_places == 0 and n >= 4:
             return
+
+
+@nb.njit(nogil=True, cache=True)
+def _likely_repeats(num_words: int, prefix: Hashes, places: Longs, counts: npt.NDArray[np.int32]) -> int:
+    """Places of all 2-grams that repeat, and of a few others: a small table without keys, so quick to ask."""
+    mask = u64(2 * _table_size(num_words) - 1)
+    counts[: mask + 1] = 0
+    for i in range(num_words - 1):
+        counts[mix(prefix[i + 2] - prefix[i] * (GRAM_STEP * GRAM_STEP)) & mask] += 1
+    num_places = 0
+    for i in range(num_words - 1):
+        places[num_places] = i
+        num_places += counts[mix(prefix[i + 2] - prefix[i] * (GRAM_STEP * GRAM_STEP)) & mask] > 1
+    return num_places
 
 
 @nb.njit(nogil=True, cache=True)

@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 Index = npt.NDArray[np.uint8]
 
-# Kinds of characters, as `words` needs them; the order carries meaning (2-3 letters, 2-4 letters and digits,
-# 2-7 hold a word together, 8 and above are cut off at its edges).
-SPACE, ALONE, LETTER, UPPER, DIGIT, DASH, SLASH, STICKY = 0, 1, 2, 3, 4, 5, 6, 7
-DOT, LONG_DASH, COLON, RELATION, COMMA, QUOTE, ICON, OTHER, MARK = 8, 9, 10, 11, 12, 13, 14, 15, 16
+# Kinds of characters, as `words` needs them; the order carries meaning: up to SPACE is white space (BREAK ends a line),
+# LETTER to UPPER are letters, LETTER to STICKY hold a word together, DOT and above are cut off at its edges.
+BREAK, SPACE, ALONE, LETTER, UPPER, DIGIT, DASH, SLASH, STICKY = 0, 1, 2, 3, 4, 5, 6, 7, 8
+DOT, LONG_DASH, COLON, RELATION, COMMA, QUOTE, ICON, OTHER, MARK = 9, 10, 11, 12, 13, 14, 15, 16, 17
 
 _BY_CHARACTER = {
     "-": DASH, "~": DASH, "/": SLASH, "@": STICKY, "\\": STICKY, "|": STICKY, "^": STICKY, "+": STICKY, ".": DOT,
@@ -42,7 +42,7 @@ _UNIFORM = (  # blocks whose characters are all alike: asking one stands for 256
 def kind_of(character: str) -> int:
     """Kind of one character."""
     if character.isspace():
-        return SPACE
+        return BREAK if character.splitlines() == [""] else SPACE
     if (kind := _BY_CHARACTER.get(character)) is not None:
         return kind
     code = ord(character)

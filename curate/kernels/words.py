@@ -88,22 +88,20 @@ def split_units(
     kind[u], at[u] (byte), chars[u] (characters before it). One unit more closes the list: kind SPACE, at == len(text).
     """
     n, num_chars, i = 0, 0, 0
-    previous = np.uint8(SPACE)
     while i < len(text):
-        c = text[i]
-        if c < 0x80:
-            k, following = kinds[c], i + 1
+        if text[i] < 0x80:
+            kind[n], at[n], chars[n] = kinds[text[i]], i, num_chars
+            n += 1
+            i += 1
         else:
             code, following = decode(text, i, len(text))
             k = kinds[np.int64(index[code >> 8]) * 256 + (code & 255)]
-        if k == MARK and previous == SPACE:
-            k = np.uint8(STICKY)
-        if k != MARK:
-            kind[n], at[n], chars[n] = k, i, num_chars
-            n += 1
-            previous = k
+            leads = n == 0 or kind[n - 1] <= SPACE
+            if k != MARK or leads:
+                kind[n], at[n], chars[n] = STICKY if k == MARK else k, i, num_chars
+                n += 1
+            i = following
         num_chars += 1
-        i = following
     kind[n], at[n], chars[n] = SPACE, len(text), num_chars
     return n, num_chars
 
@@ -156,18 +154,18 @@ def _cut(kind: Bytes, i: int, core: int) -> int:
 
 @nb.njit(nogil=True, cache=True)
 def next_word(kind: Bytes, i: int, core: int) -> tuple[int, int]:
-    """(end, core) of the word that begins at unit i, which is not SPACE.
+    """(end, core) of the word that begins at unit i, which is no white space.
 
     Pass back `core` with the next call (0 at the start of a document); the words of a document are
         core = 0
-        for i in units: skip SPACE; end, core = next_word(kind, i, core); ...; i = end
+        for i in units: skip BREAK and SPACE; end, core = next_word(kind, i, core); ...; i = end
     """
     if i >= core and LETTER <= kind[i] <= UPPER:
         j = i + 1
         while LETTER <= kind[j] <= UPPER:
             j += 1
         # most words end here: before white space, or before a symbol and white space (the dot of C. stays)
-        if kind[j] <= ALONE or (kind[j] >= DOT and kind[j + 1] == SPACE and (kind[j] > DOT or j > i + 1)):
+        if kind[j] <= ALONE or (kind[j] >= DOT and kind[j + 1] <= SPACE and (kind[j] > DOT or j > i + 1)):
             return j, j
     word: tuple[int, int] = _any_word(kind, i, core)
     return word

@@ -28,7 +28,7 @@ def raw_words(text: bytes) -> list[bytes]:
     n, _ = split_units(data, *kinds(), kind, at, chars)
     found, core, i = [], 0, 0
     while i < n:
-        if kind[i] == SPACE:
+        if kind[i] <= SPACE:
             i += 1
             continue
         end, core = next_word(kind, i, core)
