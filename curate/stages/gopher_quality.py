@@ -64,9 +64,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_ellipsis_ratio: float = 0.1  # most ellipses per word
     max_bullet_lines_ratio: float = 0.9  # largest share of lines that start with - or •
     max_ellipsis_lines_ratio: float = 0.3  # largest share of lines that end with an ellipsis
-    min_alpha_words_ratio: float = (
-        0.8  # smallest share of words, punctuation marks included, that hold a letter
-    )
+    min_alpha_words_ratio: float = 0.8  # smallest share of words, punctuation included, with a letter
     min_stop_words: int = 2  # fewest different stop words
     stop_words: tuple[str, ...] = ("the", "be", "to", "of", "and", "that", "have", "with")  # case counts
 
