@@ -301,13 +301,22 @@ def check(
         assert len(row["raw"]) <= 4096
     assert max(one["peak_rss_bytes"] for one in out.manifest["passes"]) < 1 << 30
     assert len(out.manifest["killed_ids"]) == reasons.get("deadline", 0) + reasons.get("memory", 0)
-    assert curate(*arguments, "--allow-quarantined", 100).code == 0
 
 
 def test_all_poisons_in_one_folder(
     curate: Any, recipe: Any, dataset: Any, tmp_path: Path, user_stages: Path
 ) -> None:
     check(curate, recipe, dataset, tmp_path, user_stages, poisoned(tmp_path, POISONS))
+    allowed = [
+        tmp_path / "recipe.yaml",
+        "-o",
+        tmp_path / "out",
+        "--stages",
+        user_stages,
+        "--allow-quarantined",
+        100,
+    ]
+    assert curate("run", *allowed).code == 0
 
 
 @pytest.mark.slow
@@ -326,3 +335,115 @@ def test_a_stage_that_marks_no_rows_loses_only_the_bad_ones(
     """`plain` is not even isolated: its worker dies twice, then every stage gets a killable child."""
     poisons = [eats_memory, crashes_the_child, raises, *([hangs] if stage == "unmarked" else [])]
     check(curate, recipe, dataset, tmp_path, user_stages, poisoned(tmp_path, poisons), stage)
+
+
+def test_rows_outside_when_pass_untouched(
+    curate: Any, recipe: Any, dataset: Any, tmp_path: Path, user_stages: Path
+) -> None:
+    """`_pass` is true, the stage's other columns are null and the text is as it was; a select after it keeps them."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jsonl").write_bytes(lines(["loud one", "quiet one", "aside quiet", "aside"]))
+    stages = [{"shout": {"when": "not starts_with(text, 'aside')"}}, {"select": "shout_pass"}]
+    ran = curate("run", recipe(stages), "-o", tmp_path / "out", "--stages", user_stages)
+    assert ran.code == 0, ran.err
+    kept = [(row["text"], row["shout_pass"], row["shout_chars"]) for row in dataset(tmp_path / "out").kept]
+    assert kept == [("LOUD ONE", True, 8), ("aside quiet", True, None), ("aside", True, None)]
+    (dropped,) = dataset(tmp_path / "out").rows("_dropped/01_select/*.parquet")
+    assert (dropped["text"], dropped["drop_stage"]) == ("QUIET ONE", "shout")
+    assert dataset(tmp_path / "out").problems == []
+
+
+def test_a_column_that_a_file_has_not_is_null_there(
+    curate: Any, recipe: Any, dataset: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table({"text": ["one"], "stars": [5]}), tmp_path / "in" / "a.parquet")
+    pq.write_table(pa.table({"text": ["two"], "tags": [["x"]]}), tmp_path / "in" / "b.parquet")
+    assert curate("run", recipe(["sample"]), "-o", tmp_path / "out").code == 0
+    kept = [(row["text"], row["stars"], row["tags"]) for row in dataset(tmp_path / "out").kept]
+    assert kept == [("one", 5, None), ("two", None, ["x"])]
+
+
+def test_one_name_with_two_types_is_an_error_that_names_both_files(
+    curate: Any, recipe: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table({"text": ["one"], "stars": [5]}), tmp_path / "in" / "a.parquet")
+    pq.write_table(pa.table({"text": ["two"], "stars": ["five"]}), tmp_path / "in" / "b.parquet")
+    for command in ("run", "check"):
+        ran = curate(command, recipe(["sample"]), "-o", tmp_path / "out")
+        assert ran.code == 2
+        assert "`stars`" in ran.err
+        assert "a.parquet" in ran.err
+        assert "b.parquet" in ran.err
+        assert not (tmp_path / "out" / "_curate" / "plan.json").exists()
+
+
+def keyed(count: int, twice: dict[int, str], name: str) -> pa.Table:
+    """Rows of about 2 kB whose keys are their own but for those named."""
+    keys = [twice.get(i, f"{name}-{i}") for i in range(count)]
+    return pa.table({"key": keys, "text": [f"{name} {i} " + "word " * 400 for i in range(count)]})
+
+
+def test_of_rows_with_one_id_the_first_in_input_order_stays(
+    curate: Any, recipe: Any, dataset: Any, tmp_path: Path
+) -> None:
+    """Within a batch, across row groups, files and units, and the same rows whatever the size of a unit."""
+    (tmp_path / "in").mkdir()
+    first = keyed(1500, {3: "x", 5: "x", 1400: "x", 1450: "y"}, "a")
+    second = keyed(1500, {0: "y", 1: "x", 1499: "z"}, "b")
+    pq.write_table(first, tmp_path / "in" / "a.parquet", row_group_size=300, compression="none")
+    pq.write_table(second, tmp_path / "in" / "b.parquet", row_group_size=300, compression="none")
+    (tmp_path / "in" / "c.jsonl").write_text(
+        "".join(json.dumps({"key": key, "text": f"c {key}"}) + "\n" for key in ("z", "new", "new"))
+    )
+    found = []
+    for unit_mb in (1, 256):
+        out = dataset(tmp_path / f"out-{unit_mb}")
+        source = {"path": str(tmp_path / "in"), "id": "key"}
+        ran = curate("run", recipe(["sample"], unit_mb=unit_mb, input=source), "-o", out.folder)
+        assert ran.code == 4, ran.err
+        assert len(list((out.folder / "_curate/journal").glob("*.json"))) == (10 if unit_mb == 1 else 1)
+        assert out.problems == []
+        assert sorted((row["id"], row["reason"]) for row in out.quarantined) == [
+            *[("new", "duplicate_id")], *[("x", "duplicate_id")] * 3, ("y", "duplicate_id"), ("z", "duplicate_id"),
+        ]  # fmt: skip
+        found.append([(row["id"], row["text"][:9]) for row in out.kept])
+    assert found[0] == found[1]
+    assert {i: text.split()[:2] for i, text in found[0] if i in ("x", "y", "z")} == {
+        "x": ["a", "3"], "y": ["a", "1450"], "z": ["b", "1499"]
+    }  # fmt: skip
+
+
+def test_a_warc_record_id_that_stands_twice(curate: Any, recipe: Any, dataset: Any, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.warc").write_bytes(record("first", id="1") + record("other", id="2"))
+    (tmp_path / "in" / "b.warc.gz").write_bytes(gzip.compress(record("again", id="1")))
+    ran = curate("run", recipe(["sample"]), "-o", tmp_path / "out")
+    assert ran.code == 4, ran.err
+    out = dataset(tmp_path / "out")
+    assert [row["text"] for row in out.kept] == ["first", "other"]
+    (row,) = out.quarantined
+    assert (row["reason"], row["source"], row["raw"]) == ("duplicate_id", "b.warc.gz", b"again")
+    assert out.problems == []
+
+
+@pytest.mark.slow
+def test_ids_that_stand_twice_in_one_stream_survive_a_kill_between_its_links(
+    curate: Any, recipe: Any, dataset: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    with gzip.open(tmp_path / "in" / "a.jsonl.gz", "wb", compresslevel=1) as file:
+        for i in range(1600):
+            key = "early" if i in (10, 1500) else f"k{i}"
+            file.write(json.dumps({"key": key, "text": f"{i} " + "x" * 100_000}).encode() + b"\n")
+    source = {"path": str(tmp_path / "in"), "id": "key"}
+    arguments = ["run", recipe(["sample"], input=source), "-o", tmp_path / "out", "--workers", 1]
+    # each worker does one link and dies in the next
+    ran = curate(*arguments, env={"CURATE_FAULT": "claim:2"})
+    assert ran.code == 4, ran.err
+    out = dataset(tmp_path / "out")
+    assert [row["id"] for row in out.quarantined] == ["early"]
+    assert len(out.kept) == 1599
+    assert len(list((out.folder / "_curate/journal").glob("*.json"))) > 2
+    assert out.problems == []

@@ -170,6 +170,7 @@ def killed(server: Server, arguments: list[str], out: str, entries: int) -> None
     run.wait()
 
 
+@pytest.mark.slow
 def test_everything_on_s3_gives_the_bytes_of_a_local_run(
     curate: Any, command: Any, server: Server, source: Path, local: dict[str, bytes]
 ) -> None:
