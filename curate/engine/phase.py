@@ -12,8 +12,9 @@ import pyarrow as pa
 
 from curate.child import mark_row
 from curate.engine import journal, shuffle
+from curate.engine.flow import Names
 from curate.engine.journal import Entry, Ledger, Written
-from curate.engine.plan import Pass, Plan, column_name
+from curate.engine.plan import Pass, Plan
 from curate.engine.unit import UNIT_ROWS, Job, LinkRun, UnitRows, pass_folder
 from curate.io import inputs
 from curate.io.files import Folder
@@ -27,9 +28,10 @@ class Rows:
 
     def __init__(
         self, job: Job, rows: UnitRows | None, key: tuple[str, ...], bounds: tuple[int, int],
-        take_in: Callable[[pa.RecordBatch], pa.RecordBatch] = lambda batch: batch,
+        names: Names, take_in: Callable[[pa.RecordBatch], pa.RecordBatch] = lambda batch: batch,
     ) -> None:  # fmt: skip
-        self._job, self._rows, self._key, self._bounds, self._take_in = job, rows, key, bounds, take_in
+        self._job, self._rows, self._key, self._bounds = job, rows, key, bounds
+        self._names, self._take_in = names, take_in
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Rows of the unit, each batch with `order`, uint64 (n,): the row's place in the run."""
@@ -39,7 +41,7 @@ class Rows:
             if batch is inputs.LINK_END:
                 continue
             mark_row(number)
-            taken = self._take_in(batch)
+            taken = self._names.as_stage(self._take_in(batch))
             order = pa.array(range(position, position + taken.num_rows), pa.uint64())
             position += taken.num_rows
             yield taken.append_column("order", order)
@@ -61,10 +63,8 @@ def merged_records(
 class Kept:
     """Where the last phase puts rows: into the rest of the pass, or the dropped."""
 
-    def __init__(self, run: LinkRun, step: Step) -> None:
-        self._run, self._step = run, step
-        spec = step.spec()
-        self._renames = {c: column_name(step, spec, c) for c in spec.columns_written(step.settings())}
+    def __init__(self, run: LinkRun, step: Step, names: Names) -> None:
+        self._run, self._step, self._names = run, step, names
 
     def keep(self, batch: pa.RecordBatch) -> None:
         batch = self._plain(batch)
@@ -87,7 +87,7 @@ class Kept:
     def _plain(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         if "order" in batch.schema.names:
             batch = batch.remove_column(batch.schema.get_field_index("order"))
-        return batch.rename_columns([self._renames.get(n, n) for n in batch.schema.names])
+        return self._names.as_step(batch)
 
 
 class Records:
@@ -109,12 +109,9 @@ def apply(run: LinkRun) -> None:
     phase = step.spec().phases[-1]
     key = step.spec().phases[-2].key or ()
     bounds = run.job.number * UNIT_ROWS, (run.job.number + 1) * UNIT_ROWS - 1
-    phase.run(
-        Task(run.job.number),
-        Rows(run.job, run.rows, key, bounds, run.take_in),
-        Kept(run, step),
-        step.settings(),
-    )
+    names = Names(step, ["order"])
+    rows = Rows(run.job, run.rows, key, bounds, names, run.take_in)
+    phase.run(Task(run.job.number), rows, Kept(run, step, names), step.settings())
 
 
 def run_phase(plan: Plan, one: Pass, job: Job) -> Entry:
@@ -125,10 +122,9 @@ def run_phase(plan: Plan, one: Pass, job: Job) -> Entry:
     rows = UnitRows(plan, one, job) if one.over == "units" else None
 
     def body(writer: shuffle.SortedWriter) -> Mapping[str, int]:
-        task = Task(job.number, job.low, job.high)
-        return phase.run(
-            task, Rows(job, rows, before or (), (job.low, job.high)), Records(writer), step.settings()
-        )
+        task, names = Task(job.number, job.low, job.high), Names(step, ["order"])
+        found = Rows(job, rows, before or (), (job.low, job.high), names)
+        return phase.run(task, found, Records(writer), step.settings())
 
     return _write_records(pass_folder(plan, job.run, one), one.fingerprint, job.unit, phase.key or (), body)
 
@@ -154,7 +150,8 @@ def _write_records(
     started, cpu = time.perf_counter(), time.process_time()
     file = folder.create(tmp)
     try:
-        place = folder.local / journal.TMP if folder.local else None  # a kill leaves it where a resume cleans up
+        # A kill leaves it where a resume cleans up.
+        place = folder.local / journal.TMP if folder.local else None
         with tempfile.TemporaryDirectory(prefix="sort-", dir=place) as scratch:
             writer = shuffle.SortedWriter(file, key, Path(scratch))
             counts = body(writer)
