@@ -1,7 +1,7 @@
 """Fused steps: rows are pushed through maps and selects, batch by batch, into the unit's files."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.engine.isolate import Failure, Isolated, run_alone
+from curate.engine.isolate import Blame, Failure, Isolated, run_alone
 from curate.engine.journal import Ledger, StepCount, merge_counts
 from curate.engine.parts import UnitFiles
 from curate.engine.plan import Plan, column_name, schema_after, writers
@@ -29,19 +29,43 @@ def stage_call(step: Step, store: Path) -> Callable[[pa.RecordBatch], pa.RecordB
     """The stage as a function of a batch, its model loaded, its columns named as the step says."""
     spec, config = step.spec(), step.settings()
     model = (spec.load(config, store),) if spec.load else ()
-    renames = {c: column_name(step, spec, c) for c in spec.columns_written(config)}
-    declared = spec.columns_written(config)
+    declared, names = spec.columns_written(config), Names(step)
 
     def call(batch: pa.RecordBatch) -> pa.RecordBatch:
+        batch = names.as_stage(batch)
+        if not batch.num_rows:  # lists without values have no type: no stage needs to think of that
+            return names.as_step(empty(batch.schema, declared, spec.removes))
         out = spec.function(batch, config, *model)
         check_contract(step, batch, out, declared, spec.removes)
-        return (
-            out.rename_columns([renames.get(n, n) for n in out.schema.names])
-            if step.name != spec.name
-            else out
-        )
+        return names.as_step(out)
 
     return call
+
+
+def empty(schema: pa.Schema, declared: Mapping[str, pa.DataType], removes: Sequence[str]) -> pa.RecordBatch:
+    """No rows, with the columns of a stage's output."""
+    kinds = {f.name: f.type for f in schema if f.name not in removes} | dict(declared)
+    return pa.RecordBatch.from_pydict({name: pa.nulls(0, kind) for name, kind in kinds.items()})
+
+
+class Names:
+    """Columns as the stage names them, and as its step does (`name:`, for a stage that stands twice).
+
+    What an earlier step wrote under the stage's names, or the input under one of `own`, is set aside meanwhile.
+    """
+
+    def __init__(self, step: Step, own: Sequence[str] = ()) -> None:
+        spec = step.spec()
+        written = [c for c in spec.columns_written(step.settings()) if c != "text"]
+        taken = [*own, *(written if step.name != spec.name else ())]
+        self._aside = {c: f"{c}\0" for c in taken}
+        self._back = {c: column_name(step, spec, c) for c in written} | {f"{c}\0": c for c in taken}
+
+    def as_stage(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        return batch.rename_columns([self._aside.get(n, n) for n in batch.schema.names])
+
+    def as_step(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        return batch.rename_columns([self._back.get(n, n) for n in batch.schema.names])
 
 
 def check_contract(
@@ -78,6 +102,7 @@ class MapStep:
     def __init__(self, step: Step, plan: Plan, schema: pa.Schema, isolate: bool = False) -> None:
         self.step = step
         self.seconds = 0.0
+        self._blame = Blame(step)
         spec, config = step.spec(), step.settings()
         self._isolated = (
             Isolated(step, str(plan.model_store()), plan.stage_files, getattr(config, "deadline_seconds", 60.0),
@@ -111,7 +136,7 @@ class MapStep:
         if self._isolated:
             return self._isolated(batch)
         assert self._call
-        return run_alone(self._call, batch, self.step)
+        return run_alone(self._call, batch, self._blame)
 
     def _scatter(
         self, batch: pa.RecordBatch, inside: npt.NDArray[np.bool_], done: pa.RecordBatch
@@ -135,6 +160,12 @@ class MapStep:
             else:
                 columns[name] = batch.column(name)
         return pa.RecordBatch.from_arrays(list(columns.values()), schema=done.schema)
+
+    def start(self) -> None:
+        """A unit begins."""
+        self._blame.start()
+        if self._isolated:
+            self._isolated.start()
 
     def child_cpu_seconds(self) -> float:
         return self._isolated.cpu_seconds() if self._isolated else 0.0
@@ -173,6 +204,8 @@ class Flow:
         self.quarantined: dict[str, int] = {}
         self.killed_ids: list[str] = []
         self.text_bytes = self.tokens = 0
+        for step in self._maps.values():
+            step.start()
 
     def count_in(self, batch: pa.RecordBatch) -> None:
         self.ledger.add("rows_in", batch.num_rows, id_sum(batch.column("id").to_pylist()))
@@ -245,6 +278,7 @@ class Flow:
         self.files.quarantine({"stage": stage, **row})
 
     def _quarantine_row(self, step: Step, batch: pa.RecordBatch, failure: Failure) -> None:
+        self.counts[str(step.index)].raised += failure.reason == "error"
         row = batch.slice(failure.row, 1)
         raw = b""
         for name in ("html", "text"):

@@ -1,15 +1,25 @@
 """Guards judged at the end of a pass, before anything is published: data that vanishes stops the run."""
 
+import pyarrow.parquet as pq
+
+from curate.engine.isolate import stage_bug
 from curate.engine.journal import Entry
 from curate.engine.plan import Pass, Plan
 from curate.errors import GuardError
+from curate.io.files import Folder
 
 MIN_ROWS = 1000  # below this a share says nothing
 
 
-def judge(plan: Plan, one: Pass, total: Entry) -> None:
-    """Raise GuardError when nothing is left, or a step dropped more than its `max_drop` allows."""
+def judge(plan: Plan, one: Pass, total: Entry, folder: Folder) -> None:
+    """Raise GuardError when nothing is left, or a step dropped more than its `max_drop` allows.
+
+    RunError when a stage raised on every row it got.
+    """
     ledger = total.ledger
+    for index, count in total.steps.items():
+        if count.raised == count.rows > 1:
+            raise stage_bug(plan.recipe.steps[int(index)], _an_error(folder))
     if ledger.rows_in and not ledger.kept and not plan.recipe.allow_empty:
         raise GuardError(
             f"no row is left of {ledger.rows_in}: {_reasons(total) or 'all were quarantined'}",
@@ -32,6 +42,16 @@ def judge(plan: Plan, one: Pass, total: Entry) -> None:
                     f"`{source}`, more than its max_drop_per_source of {limit:.1%}",
                     hint="raise `max_drop_per_source` if this is right, then run again: finished work is kept",
                 )
+
+
+def _an_error(folder: Folder) -> str:
+    """What the first row that raised was told."""
+    for name in folder.names("_quarantine"):
+        with folder.open(f"_quarantine/{name}") as file:
+            for row in pq.read_table(file, columns=["reason", "error"]).to_pylist():
+                if row["reason"] == "error":
+                    return str(row["error"])
+    return "see _quarantine/"
 
 
 def _reasons(total: Entry) -> str:

@@ -1,9 +1,11 @@
 """Rows that hang, crash or eat memory: found one by one, in a child that can be killed.
 
-A row is quarantined only when it alone, in a fresh child, fails twice. A death not reproduced that way is the
+A row is quarantined only when it alone, in a fresh child, fails twice (five times where the child was killed by a
+signal that anybody can send). A death not reproduced that way is the
 machine's and is retried, ten times a unit. Deadlines are CPU seconds of the child, so a busy machine costs no row.
 """
 
+import signal
 import time
 import traceback
 from collections.abc import Callable
@@ -19,6 +21,8 @@ from curate.errors import CurateError, RunError
 from curate.recipe.recipe import Step
 
 MAX_DEATHS = 10
+MAX_KILLS = 5  # of a row alone, by a signal that may come from outside
+MANY = 100
 MAX_ROWS = 4096  # a batch has no more
 POLL_SECONDS = 0.02
 _UNMARKED = -1
@@ -30,6 +34,7 @@ class Failure(NamedTuple):
     row: int
     reason: str  # error, deadline, memory, crash
     error: str
+    killed: bool = False  # by a signal that is not ours: a row may be the cause (out of memory), or anybody
 
 
 def pack(batch: pa.RecordBatch) -> bytes:
@@ -45,30 +50,56 @@ def unpack(data: bytes) -> pa.RecordBatch:
         return reader.read_next_batch()
 
 
+class Blame:
+    """Whose fault it is when rows raise: the stage's, when the first 100 rows of a unit do.
+
+    Units are cut by the plan, so batch size and workers change nothing. The end of the pass judges smaller units.
+    """
+
+    def __init__(self, step: Step) -> None:
+        self._step = step
+        self.start()
+
+    def start(self) -> None:
+        """A unit begins."""
+        self._done = self._raised = 0
+
+    def done(self, rows: int) -> None:
+        self._done += rows
+
+    def raised(self, text: str) -> None:
+        """A row raised alone, twice. RunError when all did so far, and they are many."""
+        self._raised += 1
+        if self._raised >= MANY and not self._done:
+            raise stage_bug(self._step, text)
+
+
 def run_alone(
-    call: Callable[[pa.RecordBatch], pa.RecordBatch], batch: pa.RecordBatch, step: Step
+    call: Callable[[pa.RecordBatch], pa.RecordBatch], batch: pa.RecordBatch, blame: Blame
 ) -> tuple[pa.RecordBatch, list[Failure]]:
     """Run a stage in this process; where it raises, find the rows that raise alone, twice."""
     try:
-        return call(batch), []
+        out = call(batch)
+        blame.done(batch.num_rows)
+        return out, []
     except (CurateError, MemoryError):
         raise
-    except Exception as error:
-        first = error
+    except Exception:
+        pass
     done: list[pa.RecordBatch] = []
     failures: list[Failure] = []
     for row in range(batch.num_rows):
         for attempt in (1, 2):
             try:
                 done.append(call(batch.slice(row, 1)))
+                blame.done(1)
                 break
             except (CurateError, MemoryError):
                 raise
             except Exception as error:
                 if attempt == 2:
                     failures.append(Failure(row, "error", f"{type(error).__name__}: {error}"))
-        if len(failures) == row + 1 == min(batch.num_rows, 100) and batch.num_rows > 1:
-            raise stage_bug(step, "".join(traceback.format_exception(first)))
+                    blame.raised("".join(traceback.format_exception(error)))
     return join(done, call, batch), failures
 
 
@@ -101,12 +132,17 @@ class Isolated:
         deadline_seconds: float,
         max_memory_mb: int,
     ) -> None:
-        self.step, self.deaths = step, 0
+        self.step, self.deaths, self.blame = step, 0, Blame(step)
         self._hello = (msgspec.json.encode(step), store, stage_files)
         self._deadline, self._memory = deadline_seconds, max_memory_mb << 20
         self._child: Child | None = None
         self._cpu_of_dead = 0.0
         self._at_once = MAX_ROWS  # fewer for a while after a death that no marked row explains
+
+    def start(self) -> None:
+        """A unit begins."""
+        self.deaths = 0
+        self.blame.start()
 
     def cpu_seconds(self) -> float:
         """CPU seconds of all children so far."""
@@ -120,8 +156,6 @@ class Isolated:
             piece = batch.slice(start, self._at_once)
             done += self._run(piece, start, failures)
             start += piece.num_rows
-        if len(failures) == batch.num_rows > 1 and all(f.reason == "error" for f in failures):
-            raise stage_bug(self.step, failures[0].error)
         return join(done, self._empty, batch), [
             f._replace(error=f.error.strip().splitlines()[-1] if f.error else "") for f in failures
         ]
@@ -140,6 +174,7 @@ class Isolated:
             out, failure = self._try(batch)
             if out is not None:
                 self._at_once = min(MAX_ROWS, self._at_once + self._at_once // 8 + 1)
+                self.blame.done(batch.num_rows)
                 return [*done, out]
             if failure.row == _UNMARKED or not trust_marks:  # the row may be any: halve
                 if batch.num_rows > 1:
@@ -161,15 +196,20 @@ class Isolated:
         self, row: pa.RecordBatch, position: int, failures: list[Failure], fresh: bool
     ) -> list[pa.RecordBatch]:
         failure = Failure(0, "", "")
-        for _ in range(2):
+        for attempt in range(1, MAX_KILLS + 1):
             if fresh:  # the last failure was a death or a kill, not an exception
                 self.close()
             out, failure = self._try(row)
             if out is not None:
+                self.blame.done(1)
                 if fresh:
                     self._count_death()
                 return [out]
+            if attempt >= 2 and not failure.killed:
+                break
         failures.append(failure._replace(row=position))
+        if failure.reason == "error":
+            self.blame.raised(failure.error)
         return []
 
     def _count_death(self) -> None:
@@ -193,7 +233,9 @@ class Isolated:
         except (EOFError, OSError):
             row = child.row
             self.close()
-            return None, Failure(row, "crash", f"the child died (exit status {child.process.returncode})")
+            status = child.process.returncode
+            killed = status in (-signal.SIGKILL, -signal.SIGTERM)
+            return None, Failure(row, "crash", f"the child died (exit status {status})", killed)
         if kind == "raise":
             raise body
         return (unpack(body), Failure(0, "", "")) if kind == "ok" else (None, Failure(child.row, kind, body))

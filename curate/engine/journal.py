@@ -33,6 +33,7 @@ class Written(msgspec.Struct, kw_only=True):
 
 class StepCount(msgspec.Struct, kw_only=True):
     rows: int = 0
+    raised: int = 0  # rows quarantined since the stage raised on them
     seconds: float = 0.0
     dropped: Counts = {}  # reason -> rows
     sources: dict[str, list[int]] = {}  # source -> [rows, dropped], for the guards
@@ -215,6 +216,7 @@ def totals(all_entries: Iterable[Entry], unit: str = "total") -> Entry:
 
 def _add_step(total: StepCount, count: StepCount) -> None:
     total.rows += count.rows
+    total.raised += count.raised
     total.seconds += count.seconds
     merge_counts(total.dropped, count.dropped)
     for source, (rows, dropped) in count.sources.items():

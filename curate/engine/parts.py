@@ -153,7 +153,7 @@ class UnitFiles:
         ending = "jsonl.zst" if final and jsonl else "parquet"
         self._kept = self._writer("", f"part-{unit}.{ending}", self._level, ending != "parquet")
         self._dropped: dict[str, PartWriter] = {}
-        self._quarantined: list[Mapping[str, Any]] = []
+        self._quarantined: dict[str, list[Mapping[str, Any]]] = {}
 
     def _writer(self, tag: str, name: str, level: int, jsonl: bool = False) -> PartWriter:
         return PartWriter(self._folder, f"{TMP}/{self._unit}-{self.attempt}{tag}", name, level, jsonl)
@@ -171,21 +171,23 @@ class UnitFiles:
         self._dropped[step].write(batch)
 
     def quarantine(self, row: Mapping[str, Any]) -> None:
-        self._quarantined.append(row)
-        if len(self._quarantined) >= QUARANTINE_ROWS:
-            self._write_quarantined()
+        # A file for each stage and reason: among them rows come in an order that follows the batches.
+        kind = f"{row['stage']}-{row['reason']}"
+        held = self._quarantined.setdefault(kind, [])
+        held.append(row)
+        if len(held) >= QUARANTINE_ROWS:
+            self._write_quarantined(kind)
 
-    def _write_quarantined(self) -> None:
-        name = f"_quarantine/part-{self._pass:02d}-{self._unit}.parquet"
-        if "_quarantine" not in self._dropped:
-            self._dropped["_quarantine"] = self._writer("-quarantine", name, self._level)
-        self._dropped["_quarantine"].write(pa.RecordBatch.from_pylist(self._quarantined, QUARANTINE))
-        self._quarantined = []
+    def _write_quarantined(self, kind: str) -> None:
+        if (writer := f"_quarantine-{kind}") not in self._dropped:
+            name = f"_quarantine/part-{self._pass:02d}-{self._unit}-{kind}.parquet"
+            self._dropped[writer] = self._writer(f"-quarantine-{kind}", name, self._level)
+        self._dropped[writer].write(pa.RecordBatch.from_pylist(self._quarantined.pop(kind), QUARANTINE))
 
     def finish(self) -> list[Written]:
         """Make all files durable and list them."""
-        if self._quarantined:
-            self._write_quarantined()
+        for kind in list(self._quarantined):
+            self._write_quarantined(kind)
         return [w for w in (self._kept.close(), *(d.close() for d in self._dropped.values())) if w]
 
     def abandon(self) -> None:

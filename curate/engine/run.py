@@ -232,7 +232,7 @@ class Runner:
 
     def _judge(self, one: Pass) -> None:
         if one.kind == "rows":
-            guards.judge(self.plan, one, self.totals[one.index])
+            guards.judge(self.plan, one, self.totals[one.index], pass_folder(self.plan, self.run, one))
 
     def _bytes(self, one: Pass) -> int:
         return sum(s.bytes for unit in self.plan.units for s in unit) if one.source < 0 else 0

@@ -1,5 +1,6 @@
 """Inside a worker: one job in, progress and a result out."""
 
+import os
 import time
 import traceback
 from multiprocessing.connection import Connection
@@ -51,6 +52,8 @@ def serve(connection: Connection) -> None:
             reply = ("raise", error)
         except OSError as error:
             reply = ("raise", os_error(error, job.run))
+        except MemoryError:  # a death like any other: a careful try finds the row
+            os._exit(1)
         except Exception:
             reply = ("bug", traceback.format_exc())
         connection.send(reply)
