@@ -77,7 +77,8 @@ def _refuse_features(event: Any, tree: Tree) -> None:
 def _plain(node: yaml.Node, path: Path, tree: Tree) -> Any:
     tree.places[path] = f"{tree.name}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
     if isinstance(node, yaml.ScalarNode):
-        return scalar(node.value) if node.style is None else node.value
+        text = _unicode(node.value, tree.places[path])
+        return scalar(text) if node.style is None else text
     if isinstance(node, yaml.SequenceNode):
         return [_plain(item, (*path, i), tree) for i, item in enumerate(node.value)]
     result: dict[str, Any] = {}
@@ -85,8 +86,19 @@ def _plain(node: yaml.Node, path: Path, tree: Tree) -> Any:
         where = f"{tree.name}:{key.start_mark.line + 1}:{key.start_mark.column + 1}"
         if not isinstance(key, yaml.ScalarNode):
             raise ConfigError("a key must be a plain word", where=where)
-        if key.value in result:
-            raise ConfigError(f"`{key.value}` is given twice", where=where, hint="keep one of the two")
-        result[key.value] = _plain(value, (*path, key.value), tree)
-        tree.places[(*path, key.value)] = where
+        name = _unicode(key.value, where)
+        if name in result:
+            raise ConfigError(f"`{name}` is given twice", where=where, hint="keep one of the two")
+        result[name] = _plain(value, (*path, name), tree)
+        tree.places[(*path, name)] = where
     return result
+
+
+def _unicode(text: str, where: str) -> str:
+    # JSON, which is YAML, spells what lies beyond U+FFFF as two escapes; PyYAML leaves them two
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        raise ConfigError(
+            "an escape stands for no character", where=where, hint="write \\U0001F600 or the character itself"
+        ) from None
