@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import fasttext
@@ -126,6 +127,21 @@ def test_conversion_is_made_once_and_shared(trained: dict[str, Path], tmp_path: 
     model = load(folder)
     assert f"{folder}/rows.npy" in maps()
     del model
+
+
+def test_many_at_once_make_one_conversion(trained: dict[str, Path], tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        folders = set(pool.map(lambda _: convert(trained["chars.ftz"], tmp_path), range(8)))
+    assert [*(tmp_path / "models").iterdir()] == [*folders]
+    assert ours(load(folders.pop()), [b"ba"])[0] == library(trained["chars.ftz"], [b"ba"])[0]
+
+
+def test_few_labels_are_stored_as_scores(trained: dict[str, Path], store: Path) -> None:
+    columns = {
+        name: np.load(convert(trained[name], store) / "rows.npy").shape[1]
+        for name in ("softmax.bin", "chars.bin")
+    }
+    assert columns == {"softmax.bin": 2, "chars.bin": 16}  # of dim 10 with 2 labels, of dim 16 with 300
 
 
 def labels_equal_on(parquet: list[Path], lid176: Path, store: Path, most: int) -> tuple[int, float]:
