@@ -69,6 +69,9 @@ def text_buffers(column: pa.Array) -> tuple[npt.NDArray[np.uint8], npt.NDArray[n
         raise TypeError(f"not a string or binary column: {column.type}")
     if len(column) == 0:
         return np.zeros(0, np.uint8), np.zeros(1, np.int64)
+    if column.null_count:  # Arrow may keep bytes under a null
+        empty = "" if pa.types.is_string(column.type) or pa.types.is_large_string(column.type) else b""
+        column = column.fill_null(pa.scalar(empty, column.type))
     _, offset_buffer, data_buffer = column.buffers()
     offsets = np.frombuffer(offset_buffer, width, len(column) + 1, column.offset * np.dtype(width).itemsize)
     data = np.zeros(0, np.uint8) if data_buffer is None else np.frombuffer(data_buffer, np.uint8)

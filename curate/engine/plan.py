@@ -8,6 +8,7 @@ another's work and recipes that begin alike share their first passes.
 import base64
 import hashlib
 import os
+import unicodedata
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -185,7 +186,7 @@ def _fingerprint(
         "seed": recipe.seed,
         "max_document_mb": recipe.max_document_mb,
         "output": [recipe.output.format, msgspec.to_builtins(recipe.output.dropped)] if final else None,
-        "libraries": {"pyarrow": version("pyarrow")},
+        "libraries": {"pyarrow": version("pyarrow"), "unicode": unicodedata.unidata_version},
     }
     return digest_of("pass", content)
 

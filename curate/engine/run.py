@@ -259,7 +259,7 @@ class Runner:
         return journal.units_done(pass_folder(self.plan, self.run, self.plan.passes[one.source]))
 
     def _records(self, one: Pass) -> str:
-        """Folder with at most 256 record files to read; merges the files of the phase before until that holds."""
+        """Folder with at most 64 record files to read; merges the files of the phase before until that holds."""
         if one.reads < 0:
             return ""
         reads = self.plan.passes[one.reads]
@@ -275,7 +275,7 @@ class Runner:
         return folder.path
 
     def _merge(self, reads: Pass, folder: Folder, names: list[str], target: Folder) -> None:
-        """One round: groups of at most 256 record files into one file each."""
+        """One round: groups of at most 64 record files into one file each."""
         journal.resume(target)
         done = set(journal.units_done(target))
         groups = [tuple(names[i : i + shuffle.MAX_FILES]) for i in range(0, len(names), shuffle.MAX_FILES)]
