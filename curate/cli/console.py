@@ -94,8 +94,7 @@ def print_summary(result: "Result") -> None:
         )
         top = sorted(reasons.items(), key=lambda item: -item[1])
         lines += [
-            (f"    {printable(reason)[:60]}", f"{count:,}", share(count, rows.in_))
-            for reason, count in top[:12]
+            (f"    {_in_words(reason)}", f"{count:,}", share(count, rows.in_)) for reason, count in top[:12]
         ]
         if len(top) > 12:
             lines.append((f"    {len(top) - 12} more reasons", f"{sum(c for _, c in top[12:]):,}", ""))
@@ -117,6 +116,11 @@ def print_summary(result: "Result") -> None:
         say("nothing was left to do: the dataset was complete")
     say(f"output     {result.output}")
     say(f"next       {result.next}")
+
+
+def _in_words(reason: str) -> str:
+    """A rule's reason is a word; the text of a condition is what the row is not."""
+    return reason if reason.isidentifier() else f"not {printable(reason)[:60]}"
 
 
 def share(part: int, whole: int) -> str:
@@ -141,6 +145,8 @@ class Progress:
             say(f"warning: {data['message']}")
         elif kind == "resume" and not self.quiet:
             say("resuming: work that was committed is not done again")
+        elif kind == "compiling" and not self.quiet:
+            say("compiling kernels: once for each version of curate, about 20 s")
         elif kind == "reuse" and not self.quiet:
             say(f"pass {data['pass'] + 1} of {data['of']}: found in the work store")
         elif kind == "plan" and not self.quiet:

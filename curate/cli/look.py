@@ -144,15 +144,14 @@ def _print_document(number: int, part: str, row: dict[str, Any], steps: Sequence
             print(f"    {name}  {cell(row[name], 500)}")
     if row.get("drop_stage"):
         print(f"    dropped by {_drop_words(row)}")
+    text = row.get("text")
+    if text is not None:
+        print("\n".join(f"    | {line}" for line in printable(text[:TEXT_CHARS].expandtabs(4)).split("\n")))
+        if len(text) > TEXT_CHARS:
+            print(f"    | ... {len(text):,} characters")
     for step, items in _by_step(row, steps).items():
         for i, line in enumerate(_wrapped(items)):
             print(f"    {step if i == 0 else ' ' * len(step)}{'  ' if step else ''}{line}")
-    text = row.get("text")
-    if text is None:
-        return
-    print("\n".join(f"    | {line}" for line in printable(text[:TEXT_CHARS].expandtabs(4)).split("\n")))
-    if len(text) > TEXT_CHARS:
-        print(f"    | ... {len(text):,} characters")
 
 
 def _by_step(row: dict[str, Any], steps: Sequence[str]) -> dict[str, list[str]]:

@@ -23,6 +23,7 @@ from curate.engine.unit import Job
 from curate.errors import INCOMPLETE, INTERRUPTED, RunError
 
 POLL_SECONDS = 0.1
+STUCK_CPU_SECONDS = 600.0  # on one batch, or one table of records
 
 
 class Stopped(RunError):
@@ -82,10 +83,22 @@ class Worker:
     def __init__(self) -> None:
         self.child = Child("curate.engine.worker:serve")
         self.job: Job | None = None
+        self._batch, self._since = -1, 0.0
 
     def give(self, job: Job) -> None:
         self.job = job
+        self._batch, self._since = -1, self.child.cpu_seconds()
         self.child.connection.send(job)
+
+    def over_limit(self, max_memory_mb: int) -> str:
+        """Which limit it is over, in words; '' when it is over none."""
+        if self.child.rss_bytes() > max_memory_mb << 20:
+            return f"went over its memory cap of {max_memory_mb} MB"
+        batch, cpu = self.child.row, self.child.cpu_seconds()
+        if batch != self._batch:
+            self._batch, self._since = batch, cpu
+        stuck = cpu - self._since > STUCK_CPU_SECONDS
+        return f"worked {STUCK_CPU_SECONDS:.0f} CPU seconds on one batch" if stuck else ""
 
 
 class Deaths:
@@ -122,6 +135,7 @@ class Pool:
         self._compiling = not os.path.isdir(
             kernels.CACHE
         )  # one worker first: the others find its compiled kernels
+        self._told = False
 
     def __enter__(self) -> "Pool":
         return self
@@ -139,14 +153,20 @@ class Pool:
         deaths = Deaths()
         while True:
             self._signals.check()
+            self._tell_compiling()
             self._hand_out(jobs, deaths)
             busy = [w for w in self._workers if w.job is not None]
             if not busy and not self._retries:
                 return
             self._hear(busy, deaths, on_done)
             for worker in busy:
-                if worker.job is not None and worker.child.rss_bytes() > self._max_memory_mb << 20:
-                    self._died(worker, deaths, f"went over its memory cap of {self._max_memory_mb} MB")
+                if worker.job is not None and (how := worker.over_limit(self._max_memory_mb)):
+                    self._died(worker, deaths, how)
+
+    def _tell_compiling(self) -> None:
+        if self._compiling and not self._told and os.path.isdir(kernels.CACHE):
+            self._told = True
+            self._listen("compiling", {})
 
     def _hand_out(self, jobs: Iterator[Job], deaths: Deaths) -> None:
         idle = [w for w in self._workers if w.job is None]

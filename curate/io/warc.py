@@ -306,7 +306,9 @@ def _text(data: bytes, charset: str) -> str:
         from resiliparse.parse.encoding import detect_encoding
 
         text = _decoded(data, _codec(detect_encoding(data)))
-    if text is None or "\0" in text:
+    if text is not None and "\0" in text:
+        raise _Bad("binary", "what is declared as text holds NUL characters")
+    if text is None:
         raise _Bad(
             "bad_utf8", "the text decodes neither as its header says, nor as UTF-8, nor as what it looks like"
         )

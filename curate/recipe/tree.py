@@ -14,6 +14,7 @@ from curate.errors import ConfigError
 
 Path = tuple[str | int, ...]
 _MAX_BYTES = 1 << 20
+_MAX_DEPTH = 50
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _NUMBER = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?")
 _WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
@@ -40,8 +41,12 @@ def parse(text: str, name: str) -> Tree:
         raise ConfigError("larger than 1 MB; this is not a recipe", where=name)
     tree = Tree(None, name)
     try:
+        depth = 0
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             _refuse_features(event, tree)
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _MAX_DEPTH:  # the scanner needs quadratic time for brackets inside brackets
+                raise ConfigError("nested too deeply", where=_place(name, event.start_mark))
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         tree.root = _plain(node, (), tree) if node else None
     except yaml.MarkedYAMLError as error:
@@ -50,8 +55,6 @@ def parse(text: str, name: str) -> Tree:
         raise ConfigError(f"not YAML: {error.problem or error}", where=where) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"not YAML: {str(error).splitlines()[0]}", where=name) from None
-    except RecursionError:
-        raise ConfigError("nested too deeply", where=name) from None
     return tree
 
 
@@ -64,8 +67,12 @@ def scalar(text: str) -> Any:
     return float(text) if _NUMBER.fullmatch(text) else text
 
 
+def _place(name: str, mark: Any) -> str:
+    return f"{name}:{mark.line + 1}:{mark.column + 1}"
+
+
 def _refuse_features(event: Any, tree: Tree) -> None:
-    where = f"{tree.name}:{event.start_mark.line + 1}:{event.start_mark.column + 1}"
+    where = _place(tree.name, event.start_mark)
     if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
         raise ConfigError(
             "anchors and aliases are not part of a recipe", where=where, hint="write the value out"
@@ -75,7 +82,7 @@ def _refuse_features(event: Any, tree: Tree) -> None:
 
 
 def _plain(node: yaml.Node, path: Path, tree: Tree) -> Any:
-    tree.places[path] = f"{tree.name}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
+    tree.places[path] = _place(tree.name, node.start_mark)
     if isinstance(node, yaml.ScalarNode):
         text = _unicode(node.value, tree.places[path])
         return scalar(text) if node.style is None else text
@@ -83,7 +90,7 @@ def _plain(node: yaml.Node, path: Path, tree: Tree) -> Any:
         return [_plain(item, (*path, i), tree) for i, item in enumerate(node.value)]
     result: dict[str, Any] = {}
     for key, value in node.value:
-        where = f"{tree.name}:{key.start_mark.line + 1}:{key.start_mark.column + 1}"
+        where = _place(tree.name, key.start_mark)
         if not isinstance(key, yaml.ScalarNode):
             raise ConfigError("a key must be a plain word", where=where)
         name = _unicode(key.value, where)

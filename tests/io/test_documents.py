@@ -26,7 +26,8 @@ def test_each_file_is_a_row(tmp_path, read_all):
         ("empty.txt", "", None),
     ]
     assert found.column("id") == [row_id(name, 0) for name in found.column("source")]
-    assert [scan.rows for scan in found.scans] == [1, 1, 1, 1]
+    assert [scan.rows for scan in found.scans] == [1, 1, 1, 1, None]
+    assert found.log.skipped == {"unknown_ending": 1}
 
 
 def test_poison(tmp_path, read_all):
@@ -62,6 +63,6 @@ def test_a_source_tree(read_all):
     found = read_all(tree)
     assert found.column("source") == sorted(
         str(p.relative_to(tree))
-        for p in tree.rglob("*.py")
+        for p in [*tree.rglob("*.py"), *tree.rglob("*.md")]
         if not any(part.startswith(("_", ".")) for part in p.relative_to(tree).parts)
     )

@@ -161,7 +161,7 @@ def test_text_that_is_none(tmp_path, read_all):
     write(
         tmp_path / "a.warc.gz", [record("resource", b"\x7fELF\0\0\0\xff\xfe\0\0", content_type="text/plain")]
     )
-    assert read_all(tmp_path / "a.warc.gz").log.reasons == ["bad_utf8"]
+    assert read_all(tmp_path / "a.warc.gz").log.reasons == ["binary"]
 
 
 def test_a_page_whose_charset_only_its_header_names_becomes_utf8(tmp_path, read_all):
