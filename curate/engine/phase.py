@@ -57,7 +57,10 @@ def merged_records(
     """Merge record files of a folder (all of them unless named)."""
     with contextlib.ExitStack() as stack:
         chosen = names or [n for n in folder.names() if n.endswith(".parquet")]
-        yield from shuffle.merge([stack.enter_context(folder.open(n)) for n in chosen], key, low, high)
+        files = [stack.enter_context(folder.open(n)) for n in chosen]
+        for number, table in enumerate(shuffle.merge(files, key, low, high)):
+            mark_row(number)  # a sign of life
+            yield table
 
 
 class Kept:
@@ -130,7 +133,7 @@ def run_phase(plan: Plan, one: Pass, job: Job) -> Entry:
 
 
 def run_merge(plan: Plan, one: Pass, job: Job) -> Entry:
-    """One task of a merging round: at most 256 record files of a pass into one."""
+    """One task of a merging round: at most 64 record files of a pass into one."""
     key = plan.recipe.steps[one.step].spec().phases[one.phase].key or ()
 
     def body(writer: shuffle.SortedWriter) -> Mapping[str, int]:

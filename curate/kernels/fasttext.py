@@ -27,7 +27,8 @@ Flags = npt.NDArray[np.bool_]
 u32, u64, f32 = np.uint32, np.uint64, np.float32
 _LOW, _HIGH = u64(0x7F7F7F7F7F7F7F7F), u64(0x8080808080808080)
 _FROM_TAB, _PAST_RETURN, _SPACES = u64(0x7777777777777777), u64(0x7272727272727272), u64(0x2020202020202020)
-_MIX = u64(0x9E3779B97F4A7C15)
+_MIX, _MIX_1 = u64(0x9E3779B97F4A7C15), u64(0xBF58476D1CE4E5B9)
+_MIX_2, _MIX_3 = u64(0x94D049BB133111EB), u64(0xD6E8FEB86659FD93)
 _FNV_START, _FNV_PRIME, _SIGN = u32(2166136261), u32(16777619), u32(0xFFFFFF00)
 _NGRAM_PRIME = u64(116049371)
 _EOS = np.frombuffer(b"</s>", np.uint8)
@@ -351,8 +352,8 @@ def _sum_document(
             at += 1
             continue
         start, at = at, at + length
-        mixed = ((keys[0] * _MIX ^ keys[1]) * _MIX ^ keys[2]) * _MIX ^ keys[3]
-        slot = np.int64((mixed * _MIX) >> u64(40)) & mask
+        mixed = keys[0] * _MIX + keys[1] * _MIX_1 + keys[2] * _MIX_2 + keys[3] * _MIX_3
+        slot = np.int64(mixed >> u64(40)) & mask
         found = (
             length <= WIDEST_KEY
             and cache.keys[slot, 0] == keys[0]

@@ -11,6 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from curate.engine import workers
+from curate.engine.run import run
+from curate.recipe.recipe import load
+from curate.stages import use_file
+
 STAGES = """
 import os
 
@@ -335,6 +340,20 @@ def test_a_stage_that_marks_no_rows_loses_only_the_bad_ones(
     """`plain` is not even isolated: its worker dies twice, then every stage gets a killable child."""
     poisons = [eats_memory, crashes_the_child, raises, *([hangs] if stage == "unmarked" else [])]
     check(curate, recipe, dataset, tmp_path, user_stages, poisoned(tmp_path, poisons), stage)
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_on_a_row_loses_that_row(
+    recipe: Any, dataset: Any, tmp_path: Path, user_stages: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the stage is not isolated: killed at the same batch twice, then looked at row by row."""
+    monkeypatch.setattr(workers, "STUCK_CPU_SECONDS", 2.0)
+    expected, texts = poisoned(tmp_path, [hangs])
+    use_file(user_stages)
+    loaded = load(recipe(["plain"]), output=str(tmp_path / "out"))
+    assert run(loaded, workers=1, stage_files=[str(user_stages)]).exit == 4
+    assert dataset(tmp_path / "out").manifest["quarantined"] == expected
+    assert [row["text"] for row in dataset(tmp_path / "out").kept] == texts
 
 
 def test_rows_outside_when_pass_untouched(

@@ -41,7 +41,7 @@ def first_letter(batch, config):
 
 @stage("last_digit", version=1, config=Config, reads=["text"], writes={"last_digit": pa.int64()})
 def last_digit(batch, config):
-    return batch.append_column("last_digit", pa.array([int(text[-1]) for text in batch["text"].to_pylist()], pa.int64()))
+    return batch.append_column("last_digit", pa.array([int((text or "0")[-1]) for text in batch["text"].to_pylist()], pa.int64()))
 '''
 STAGES = [
     "last_digit", "first_letter", {"select": "first_letter <> 'q' and last_digit < 9"}, {"exact_dedup": {}},
