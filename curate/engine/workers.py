@@ -132,10 +132,7 @@ class Pool:
         self._signals, self._listen = signals, listen
         self._workers: list[Worker] = []
         self._retries: deque[Job] = deque()
-        self._compiling = not os.path.isdir(
-            kernels.CACHE
-        )  # one worker first: the others find its compiled kernels
-        self._told = False
+        self._compiling = self._told = False
 
     def __enter__(self) -> "Pool":
         return self
@@ -151,6 +148,8 @@ class Pool:
     def run(self, jobs: Iterator[Job], on_done: Callable[[list[Entry]], None]) -> None:
         """Do all jobs. Raises what a job raises; workers that are busy then are killed when the pool ends."""
         deaths = Deaths()
+        # Until a first answer comes one worker goes alone: the others then find the kernels it compiled.
+        self._compiling = not os.path.isdir(kernels.CACHE)
         while True:
             self._signals.check()
             self._tell_compiling()
