@@ -3,7 +3,6 @@
 import contextlib
 import multiprocessing
 import os
-import signal
 import subprocess
 import time
 
@@ -165,9 +164,6 @@ def test_a_second_run_is_told_which_process_holds_the_folder(curate, start, slow
     assert f"is being written by process {first.pid} on " in second.err
     assert curate(*slow_run, out, "--fresh").code == 2
     assert (out / "_curate/plan.json").exists()  # --fresh removed nothing of the other's
-    first.send_signal(signal.SIGKILL)
+    first.kill()
     first.wait()
-    assert (out / LOCK).exists()
-    third = curate(*slow_run, out, "--set", "stages.0.seconds=0", "--fresh")
-    assert third.code == 0, third.err
-    assert not (out / LOCK).exists()
+    assert (out / LOCK).exists()  # and the next run takes it over: test_kill.py
