@@ -45,9 +45,9 @@ RECIPE: dict[str, Any] = {
     "allow_empty": True,
     "allow_quarantined": 0.5,
 }
-FEW = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 QUICK = settings(FEW, max_examples=50)
-LONG = settings(FEW, max_examples=400)
+LONG = settings(FEW, max_examples=100)
 
 
 def call(*arguments: object) -> tuple[int, str]:
@@ -252,12 +252,12 @@ def run_damaged(curate: Any, dataset: Any, desk: Path, seed: int) -> int:
 
 
 def test_damaged_inputs_end_in_quarantine(curate: Any, dataset: Any, desk: Path) -> None:
-    assert [run_damaged(curate, dataset, desk, seed) for seed in (1, 2)] == [4, 4]
+    assert run_damaged(curate, dataset, desk, seed=1) == 4
 
 
 @pytest.mark.slow
 def test_many_damaged_inputs(curate: Any, dataset: Any, desk: Path) -> None:
-    assert 4 in {run_damaged(curate, dataset, desk, seed) for seed in range(10, 25)}
+    assert 4 in {run_damaged(curate, dataset, desk, seed) for seed in range(10, 16)}
 
 
 @pytest.fixture(scope="module")

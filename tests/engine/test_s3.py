@@ -200,7 +200,7 @@ def test_everything_on_s3_gives_the_bytes_of_a_local_run(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", ["flush:5", "claimed:4", "rename:5", "take:1", "manifest:1"])
+@pytest.mark.parametrize("moment", ["claimed:4", "rename:5", "manifest:1"])
 def test_a_kill_at_every_step_of_a_commit(
     curate: Any, command: Any, server: Server, source: Path, local: dict[str, bytes], moment: str
 ) -> None:
@@ -210,7 +210,7 @@ def test_a_kill_at_every_step_of_a_commit(
     first = curate(*arguments, env={**server.env, "CURATE_FAULT": moment})
     assert parts(server.root / "bucket" / out).items() <= local.items()
     assert is_complete(server, out) == (first.code == 0)
-    assert first.code == (-signal.SIGKILL if moment in ("take:1", "manifest:1") else 0)
+    assert first.code == (-signal.SIGKILL if moment == "manifest:1" else 0)
     again = curate(*arguments, env=server.env)
     assert again.code == 0, again.err
     assert parts(server.root / "bucket" / out) == local
@@ -221,8 +221,9 @@ def test_a_server_that_goes_away_stops_the_run_and_costs_no_row(
     curate: Any, command: Any, server: Server, source: Path, local: dict[str, bytes]
 ) -> None:
     arguments = [*command("s3://bucket/in"), "s3://bucket/away", "--store", "s3://bucket/store-away"]
+    patience = {"AWS_MAX_ATTEMPTS": "1"}  # of botocore; s3fs tries five times by itself
     run = subprocess.Popen(
-        [CONSOLE, *arguments], env={**os.environ, **server.env}, stderr=subprocess.PIPE, text=True
+        [CONSOLE, *arguments], env={**os.environ, **server.env, **patience}, stderr=subprocess.PIPE, text=True
     )
     while not list((server.root / "bucket/away/_curate/journal").glob("*.json")):
         assert run.poll() is None
