@@ -109,6 +109,48 @@ def _ones(context: Any, number: Any) -> Any:
     return types.uint64(types.uint64), generate
 
 
+def _eight(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
+    """Pointer to eight floats of an array, unaligned."""
+    data = cgutils.create_struct_proxy(kind)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [index]), ir.VectorType(ir.FloatType(), 8).as_pointer())
+
+
+@intrinsic
+def _add8(context: Any, into: Any, at: Any, matrix: Any, start: Any) -> Any:
+    """into[at : at + 8] += eight floats of the matrix from `start`; LLVM does not see that the two never overlap."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        target = _eight(context, builder, signature.args[0], arguments[0], arguments[1])
+        source = _eight(context, builder, signature.args[2], arguments[2], arguments[3])
+        total = builder.fadd(builder.load(target, align=4), builder.load(source, align=4))
+        builder.store(total, target, align=4)
+        return context.get_dummy_value()
+
+    return types.void(into, types.int64, matrix, types.int64), generate
+
+
+@intrinsic
+def _add8_rows(context: Any, into: Any, at: Any, matrix: Any, rows: Any, num: Any) -> Any:
+    """into[at : at + 8] += the same columns of matrix[rows[i]], one i after the other."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        into, at, matrix, rows, num = arguments
+        target = _eight(context, builder, signature.args[0], into, at)
+        width = builder.extract_value(
+            cgutils.create_struct_proxy(signature.args[2])(context, builder, matrix).shape, 1
+        )
+        row_data = cgutils.create_struct_proxy(signature.args[3])(context, builder, rows).data
+        total = cgutils.alloca_once_value(builder, builder.load(target, align=4))
+        with cgutils.for_range(builder, num) as loop:
+            start = builder.add(builder.mul(builder.load(builder.gep(row_data, [loop.index])), width), at)
+            source = _eight(context, builder, signature.args[2], matrix, start)
+            builder.store(builder.fadd(builder.load(total), builder.load(source, align=4)), total)
+        builder.store(builder.load(total), target, align=4)
+        return context.get_dummy_value()
+
+    return types.void(into, types.int64, matrix, rows, types.int64), generate
+
+
 @_inlined
 def _chunk(data: Bytes, at: int, end: int) -> np.uint64:
     """Eight bytes from `at`; those past `end` read as NUL, a separator."""
@@ -219,41 +261,20 @@ def _bucket_row(bucket: np.uint64, tables: Tables) -> tuple[np.int64, np.int64]:
 
 @_inlined
 def _add(into: Floats, matrix: Floats, row: int) -> None:
-    """into += matrix[row]; all loads of a block come before its stores, so that it becomes vector code."""
     dim = into.shape[0]
-    whole = dim - dim % 8
-    for q in range(0, whole, 8):
-        a, b, c, d = matrix[row, q], matrix[row, q + 1], matrix[row, q + 2], matrix[row, q + 3]
-        e, f, g, h = matrix[row, q + 4], matrix[row, q + 5], matrix[row, q + 6], matrix[row, q + 7]
-        a, b, c, d = a + into[q], b + into[q + 1], c + into[q + 2], d + into[q + 3]
-        e, f, g, h = e + into[q + 4], f + into[q + 5], g + into[q + 6], h + into[q + 7]
-        into[q], into[q + 1], into[q + 2], into[q + 3] = a, b, c, d
-        into[q + 4], into[q + 5], into[q + 6], into[q + 7] = e, f, g, h
-    for q in range(whole, dim):
+    for q in range(0, dim - dim % 8, 8):
+        _add8(into, q, matrix, row * dim + q)
+    for q in range(dim - dim % 8, dim):
         into[q] += matrix[row, q]
 
 
 @_looped
 def _add_rows(into: Floats, matrix: Floats, rows: Longs, num: int) -> None:
-    """Add matrix[rows[:num]] in that order, a block of columns at a time in registers."""
+    """Add matrix[rows[:num]] in that order, eight columns at a time in a register."""
     dim = into.shape[0]
-    whole = dim - dim % 8
-    for q in range(0, whole, 8):
-        a, b, c, d = into[q], into[q + 1], into[q + 2], into[q + 3]
-        e, f, g, h = into[q + 4], into[q + 5], into[q + 6], into[q + 7]
-        for i in range(num):
-            row = rows[i]
-            a += matrix[row, q]
-            b += matrix[row, q + 1]
-            c += matrix[row, q + 2]
-            d += matrix[row, q + 3]
-            e += matrix[row, q + 4]
-            f += matrix[row, q + 5]
-            g += matrix[row, q + 6]
-            h += matrix[row, q + 7]
-        into[q], into[q + 1], into[q + 2], into[q + 3] = a, b, c, d
-        into[q + 4], into[q + 5], into[q + 6], into[q + 7] = e, f, g, h
-    for q in range(whole, dim):
+    for q in range(0, dim - dim % 8, 8):
+        _add8_rows(into, q, matrix, rows, num)
+    for q in range(dim - dim % 8, dim):
         for i in range(num):
             into[q] += matrix[rows[i], q]
 
