@@ -346,7 +346,9 @@ def summarise(plan: Plan, totals: Mapping[int, Entry], output: str) -> Result:
                 stage, _, reason = blamed.partition("\t")
                 reasons = rows.dropped.setdefault(stage, {})
                 reasons[reason] = reasons.get(reason, 0) + count
-        result.passes.append(_pass_summary(plan, one, total))
+    result.passes = [
+        _pass_summary(plan, one, totals[one.index]) for one in plan.passes if one.index in totals
+    ]
     result.text_bytes, result.tokens, result.bytes_in = last.text_bytes, last.tokens, first.bytes_in
     result.next = f"curate peek {output}"
     return result
@@ -354,8 +356,9 @@ def summarise(plan: Plan, totals: Mapping[int, Entry], output: str) -> Result:
 
 def _pass_summary(plan: Plan, one: Pass, total: Entry) -> dict[str, Any]:
     names = {str(step.index): step.name for step in plan.recipe.steps}
+    phase = f"{names[str(one.step)]} {one.phase + 1}" if one.kind == "phase" else ""
     return {
-        "index": one.index, "fingerprint": one.fingerprint, "rows_in": total.ledger.rows_in, "kept": total.ledger.kept,
+        "index": one.index, "phase": phase, "fingerprint": one.fingerprint, "rows_in": total.ledger.rows_in, "kept": total.ledger.kept,
         "dropped": total.ledger.dropped, "quarantined": total.ledger.quarantined, "seconds": round(total.seconds, 3),
         "cpu_seconds": round(total.cpu_seconds, 3), "peak_rss_bytes": total.peak_rss_bytes,
         "steps": [

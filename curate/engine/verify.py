@@ -19,7 +19,7 @@ from curate.engine.plan import Pass, Plan
 from curate.engine.run import Result, summarise
 from curate.engine.unit import PLAN
 from curate.engine.workers import os_error
-from curate.errors import DataError
+from curate.errors import DataError, RunError
 from curate.io.files import Folder
 from curate.recipe.recipe import DropSample
 from curate.schema import id_sum
@@ -38,7 +38,7 @@ class Report:
 
 
 def verify(path: str | Path) -> Report:
-    """Check a complete dataset. DataError when there is none or it is not complete."""
+    """Check a complete dataset. DataError when there is none, RunError when it is not complete."""
     folder = Folder(str(path))
     try:
         return _verify(folder)
@@ -50,7 +50,7 @@ def _verify(folder: Folder) -> Report:
     if not folder.exists(PLAN):
         raise DataError(f"{folder.path} holds no run", hint="give the output folder of `curate run`")
     if not folder.exists(MANIFEST):
-        raise DataError(
+        raise RunError(
             f"{folder.path} is not complete", hint="`curate run` with the same recipe finishes it"
         )
     try:

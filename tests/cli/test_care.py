@@ -150,7 +150,7 @@ def test_verify_of_a_damaged_journal(curate, dataset):
 
 def test_verify_of_an_unfinished_run(curate, killed):
     done = curate("verify", killed)
-    assert done.returncode == 2
+    assert done.returncode == 3
     assert "not complete" in done.stderr
 
 
@@ -221,7 +221,7 @@ def test_clean_keeps_what_an_unfinished_run_names(curate, killed, project, proce
     assert "3 passes are in use and stay" in done.stderr
     assert "more than --max-gb" in done.stderr
     resumed = process("verify", killed)
-    assert resumed.returncode == 2  # still not complete, and nothing is lost
+    assert resumed.returncode == 3  # still not complete, and nothing is lost
 
 
 def test_clean_keeps_what_a_live_run_writes(curate, store):
