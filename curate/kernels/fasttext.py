@@ -1,18 +1,17 @@
-"""fastText's supervised prediction over UTF-8 bytes: words, character and word n-grams, mean vector, output layer.
+"""fastText's supervised prediction over UTF-8 bytes: words, character and word n-grams, mean vector.
 
 Differs from the library only in the order of float32 additions: the rows of one word (itself and its character
 n-grams) are summed first, then added to the document. So a word's sum can be kept in a cache, and a document's result
 is the same bytes whatever stood before it. No fastmath and no reduction is left to the compiler, so CPUs agree too.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from llvmlite import ir
-from numba import njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba import njit
+
+from curate.kernels.lanes import add8, add8_rows, inlined, load8, looped, ones, trailing_zeros
 
 WIDEST_KEY = 32  # bytes; longer words are not cached
 
@@ -34,11 +33,6 @@ _NGRAM_PRIME = u64(116049371)
 _EOS = np.frombuffer(b"</s>", np.uint8)
 _EOS_KEY = u64(int.from_bytes(b"</s>", "little"))
 _LABEL = np.frombuffer(b"__label__", np.uint8)
-
-
-# Counting references to arrays took half of the time, so what runs per word neither makes nor returns one.
-_looped = njit(cache=True, error_model="numpy", _nrt=False)
-_inlined = njit(cache=True, error_model="numpy", _nrt=False, forceinline=True)
 
 
 class Tables(NamedTuple):
@@ -79,90 +73,18 @@ class Scratch(NamedTuple):
     word: Floats  # (dim,): the same
 
 
-@intrinsic
-def _load8(context: Any, array: Any, index: Any) -> Any:
-    """Eight bytes at `index` as a little-endian number, unaligned and unchecked."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        fields = cgutils.create_struct_proxy(signature.args[0])(context, builder, arguments[0])
-        place = builder.bitcast(builder.gep(fields.data, [arguments[1]]), ir.IntType(64).as_pointer())
-        value = builder.load(place)
-        value.align = 1
-        return value
-
-    return types.uint64(array, types.int64), generate
-
-
-@intrinsic
-def _trailing_zeros(context: Any, number: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
-
-    return types.uint64(types.uint64), generate
-
-
-@intrinsic
-def _ones(context: Any, number: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.ctpop(arguments[0])
-
-    return types.uint64(types.uint64), generate
-
-
-def _eight(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
-    """Pointer to eight floats of an array, unaligned."""
-    data = cgutils.create_struct_proxy(kind)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [index]), ir.VectorType(ir.FloatType(), 8).as_pointer())
-
-
-@intrinsic
-def _add8(context: Any, into: Any, at: Any, matrix: Any, start: Any) -> Any:
-    """into[at : at + 8] += eight floats of the matrix from `start`; LLVM does not see that the two never overlap."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        target = _eight(context, builder, signature.args[0], arguments[0], arguments[1])
-        source = _eight(context, builder, signature.args[2], arguments[2], arguments[3])
-        total = builder.fadd(builder.load(target, align=4), builder.load(source, align=4))
-        builder.store(total, target, align=4)
-        return context.get_dummy_value()
-
-    return types.void(into, types.int64, matrix, types.int64), generate
-
-
-@intrinsic
-def _add8_rows(context: Any, into: Any, at: Any, matrix: Any, rows: Any, num: Any) -> Any:
-    """into[at : at + 8] += the same columns of matrix[rows[i]], one i after the other."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        into, at, matrix, rows, num = arguments
-        target = _eight(context, builder, signature.args[0], into, at)
-        width = builder.extract_value(
-            cgutils.create_struct_proxy(signature.args[2])(context, builder, matrix).shape, 1
-        )
-        row_data = cgutils.create_struct_proxy(signature.args[3])(context, builder, rows).data
-        total = cgutils.alloca_once_value(builder, builder.load(target, align=4))
-        with cgutils.for_range(builder, num) as loop:
-            start = builder.add(builder.mul(builder.load(builder.gep(row_data, [loop.index])), width), at)
-            source = _eight(context, builder, signature.args[2], matrix, start)
-            builder.store(builder.fadd(builder.load(total), builder.load(source, align=4)), total)
-        builder.store(builder.load(total), target, align=4)
-        return context.get_dummy_value()
-
-    return types.void(into, types.int64, matrix, rows, types.int64), generate
-
-
-@_inlined
+@inlined
 def _chunk(data: Bytes, at: int, end: int) -> np.uint64:
     """Eight bytes from `at`; those past `end` read as NUL, a separator."""
     chunk = u64(0)
     if at + 8 <= end:
-        return u64(_load8(data, np.int64(at)))
+        return u64(load8(data, np.int64(at)))
     for i in range(end - at):
         chunk |= u64(data[at + i]) << u64(8 * i)
     return chunk
 
 
-@_inlined
+@inlined
 def _separators(chunk: np.uint64) -> np.uint64:
     """High bit of each byte that ends a word: NUL, \\t \\n \\v \\f \\r, space. Exact: no carry leaves a byte."""
     low = chunk & _LOW
@@ -171,14 +93,14 @@ def _separators(chunk: np.uint64) -> np.uint64:
     return (control | space | ~(low + _LOW)) & ~chunk & _HIGH
 
 
-@_inlined
+@inlined
 def _word_length(data: Bytes, start: int, end: int, keys: Words) -> np.int64:
     """Bytes of the word at `start` (0: none); `keys` gets its first 32."""
     length = np.int64(0)
     while True:
         chunk = _chunk(data, start + length, end)
         separators = _separators(chunk)
-        part = np.int64(8) if separators == 0 else np.int64(_trailing_zeros(separators) >> u64(3))
+        part = np.int64(8) if separators == 0 else np.int64(trailing_zeros(separators) >> u64(3))
         if length < WIDEST_KEY:
             keys[length >> 3] = chunk if part == 8 else chunk & ((u64(1) << u64(8 * part)) - u64(1))
         length += part
@@ -188,14 +110,14 @@ def _word_length(data: Bytes, start: int, end: int, keys: Words) -> np.int64:
             return length
 
 
-@_inlined
+@inlined
 def _fnv_step(hashed: np.uint32, byte: np.uint8) -> np.uint32:
     """One byte into the library's FNV-1a, which takes bytes as signed."""
     signed = u32(byte) | _SIGN if byte >= 128 else u32(byte)
     return u32(u32(hashed ^ signed) * _FNV_PRIME)
 
 
-@_inlined
+@inlined
 def _fnv(data: Bytes, start: int, stop: int) -> np.uint32:
     hashed = _FNV_START
     for i in range(start, stop):
@@ -203,12 +125,12 @@ def _fnv(data: Bytes, start: int, stop: int) -> np.uint32:
     return hashed
 
 
-@_inlined
+@inlined
 def _slot(number: np.uint32, mask: int) -> np.int64:
     return np.int64((u64(number) * _MIX) >> u64(32)) & mask
 
 
-@_looped
+@looped
 def find_entry(data: Bytes, start: int, stop: int, hashed: np.uint32, tables: Tables) -> np.int64:
     """Index of data[start:stop] in the dictionary, -1 when it is not there."""
     mask = tables.entry_slots.shape[0] - 1
@@ -228,7 +150,7 @@ def find_entry(data: Bytes, start: int, stop: int, hashed: np.uint32, tables: Ta
     return np.int64(-1)
 
 
-@_looped
+@looped
 def fill_entry_slots(entry_bytes: Bytes, entry_offsets: Longs, slots: Ints) -> bool:
     """Open addressing over the dictionary; `slots` comes filled with -1. False when two entries are equal."""
     mask = slots.shape[0] - 1
@@ -248,38 +170,38 @@ def fill_entry_slots(entry_bytes: Bytes, entry_offsets: Longs, slots: Ints) -> b
     return True
 
 
-@_inlined
+@inlined
 def _bucket_row(bucket: np.uint64, tables: Tables) -> tuple[np.int64, np.int64]:
     """Row of an n-gram bucket and 1, or 0 when the model was pruned of it. No branch to guess wrong."""
     if not tables.pruned:
         return tables.num_words + np.int64(bucket), np.int64(1)
     here = tables.kept[bucket >> u64(5)]
     bit = u64(1) << (bucket & u64(31))
-    before = (here >> u64(32)) + _ones(here & (bit - u64(1)))
+    before = (here >> u64(32)) + ones(here & (bit - u64(1)))
     return tables.num_words + np.int64(before), np.int64((here & bit) != 0)
 
 
-@_inlined
+@inlined
 def _add(into: Floats, matrix: Floats, row: int) -> None:
     dim = into.shape[0]
     for q in range(0, dim - dim % 8, 8):
-        _add8(into, q, matrix, row * dim + q)
+        add8(into, q, matrix, row * dim + q)
     for q in range(dim - dim % 8, dim):
         into[q] += matrix[row, q]
 
 
-@_looped
+@looped
 def _add_rows(into: Floats, matrix: Floats, rows: Longs, num: int) -> None:
     """Add matrix[rows[:num]] in that order, eight columns at a time in a register."""
     dim = into.shape[0]
     for q in range(0, dim - dim % 8, 8):
-        _add8_rows(into, q, matrix, rows, num)
+        add8_rows(into, q, matrix, rows, num)
     for q in range(dim - dim % 8, dim):
         for i in range(num):
             into[q] += matrix[rows[i], q]
 
 
-@_inlined
+@inlined
 def _bracket(data: Bytes, start: int, stop: int, text: Bytes) -> int:
     """Write the word into `text` as <word>; returns its length."""
     length = stop - start + 2
@@ -289,7 +211,7 @@ def _bracket(data: Bytes, start: int, stop: int, text: Bytes) -> int:
     return length
 
 
-@_looped
+@looped
 def _add_char_ngrams(text: Bytes, length: int, tables: Tables, pending: Longs, into: Floats) -> int:
     """Add the rows of the character n-grams of text[:length]; returns how many."""
     buckets = u32(tables.num_buckets)
@@ -315,7 +237,7 @@ def _add_char_ngrams(text: Bytes, length: int, tables: Tables, pending: Longs, i
     return added + num
 
 
-@_looped
+@looped
 def _starts_with_label(data: Bytes, start: int, stop: int) -> bool:
     if stop - start < _LABEL.shape[0]:
         return False
@@ -325,7 +247,7 @@ def _starts_with_label(data: Bytes, start: int, stop: int) -> bool:
     return True
 
 
-@_looped
+@looped
 def _sum_word(
     data: Bytes, start: int, stop: int, hashed: np.uint32, tables: Tables, scratch: Scratch, into: Floats
 ) -> int:
@@ -344,7 +266,7 @@ def _sum_word(
     return added + int(_add_char_ngrams(scratch.text, length, tables, scratch.pending, into))
 
 
-@_inlined
+@inlined
 def _add_word_ngrams(hashed: np.uint32, tables: Tables, running: Words, seen: int, into: Floats) -> int:
     """Add the rows of the word n-grams that end in this word. running[d]: hash of the last d + 1 words."""
     signed = u64(np.int64(np.int32(hashed)))
@@ -359,7 +281,7 @@ def _add_word_ngrams(hashed: np.uint32, tables: Tables, running: Words, seen: in
     return added
 
 
-@_looped
+@looped
 def _sum_document(
     data: Bytes, at: int, end: int, tables: Tables, cache: Cache, scratch: Scratch, into: Floats
 ) -> int:
@@ -415,7 +337,7 @@ def _sum_document(
     return added
 
 
-@_looped
+@looped
 def _fill(
     data: Bytes, offsets: Longs, tables: Tables, cache: Cache, scratch: Scratch, hidden: Floats, known: Flags
 ) -> None:
@@ -448,121 +370,6 @@ def hidden_vectors(data: Bytes, offsets: Longs, tables: Tables, cache: Cache) ->
     )
     _fill(data, offsets, tables, cache, scratch, hidden, known)
     return hidden, known
-
-
-@_looped
-def _dot(hidden: Floats, output: Floats, row: int) -> np.float32:
-    """Four sums in a fixed order: faster than one, and no compiler's choice."""
-    dim = hidden.shape[0]
-    a, b, c, d = f32(0), f32(0), f32(0), f32(0)
-    whole = dim - dim % 4
-    for q in range(0, whole, 4):
-        a += hidden[q] * output[row, q]
-        b += hidden[q + 1] * output[row, q + 1]
-        c += hidden[q + 2] * output[row, q + 2]
-        d += hidden[q + 3] * output[row, q + 3]
-    for q in range(whole, dim):
-        a += hidden[q] * output[row, q]
-    return (a + b) + (c + d)
-
-
-@_looped
-def _right_turn(hidden: Floats, output: Floats, row: int) -> np.float32:
-    return f32(1.0 / (1.0 + np.exp(-np.float64(_dot(hidden, output, row)))))
-
-
-@_looped
-def _best_leaf(
-    hidden: Floats, output: Floats, tree: Ints, nodes: Longs, scores: Doubles
-) -> tuple[int, float]:
-    """Most probable leaf of the Huffman tree and its score; the later of equals, as in the library.
-
-    The library adds log(p + 1e-5) at each turn; the product of p + 1e-5 is the same score.
-    """
-    leaves = output.shape[0]
-    leaf, reached = 2 * leaves - 2, 1.0
-    while leaf >= leaves:  # the greedy path gives a bound that cuts most of the search
-        p = np.float64(_right_turn(hidden, output, leaf - leaves))
-        right = p > 0.5
-        reached *= (p if right else 1.0 - p) + 1e-5
-        leaf = tree[1 if right else 0, leaf]
-    best, bound = -1, reached * 0.999  # a score may still grow by 1e-5 a level
-    nodes[0], scores[0], depth = 2 * leaves - 2, 1.0, 1
-    while depth > 0:
-        depth -= 1
-        node, score = nodes[depth], scores[depth]
-        if score < bound:
-            continue
-        if node < leaves:
-            best, bound = node, score
-            continue
-        p = np.float64(_right_turn(hidden, output, node - leaves))
-        nodes[depth], scores[depth] = tree[1, node], score * (p + 1e-5)
-        nodes[depth + 1], scores[depth + 1] = tree[0, node], score * (1.0 - p + 1e-5)
-        depth += 2
-    return (best, bound) if best >= 0 else (leaf, reached)
-
-
-@njit(cache=True, error_model="numpy")
-def predict_tree(hidden: Floats, known: Flags, output: Floats, tree: Ints) -> tuple[Ints, Floats]:
-    """Hierarchical softmax: label int32 (n,), -1 where unknown, and probability float32 (n,).
-
-    tree  int32 (2, 2 * labels - 1): left and right child; leaves come first, the root last
-    """
-    n = hidden.shape[0]
-    labels, probabilities = np.full(n, -1, np.int32), np.zeros(n, np.float32)
-    nodes, scores = np.zeros(tree.shape[1] + 1, np.int64), np.zeros(tree.shape[1] + 1, np.float64)
-    for d in range(n):
-        if known[d]:
-            labels[d], probabilities[d] = _best_leaf(hidden[d], output, tree, nodes, scores)
-    return labels, probabilities
-
-
-@njit(cache=True, error_model="numpy")
-def _softmax(scores: Floats) -> None:
-    top = scores.max()
-    total = f32(0)
-    for c in range(scores.shape[0]):
-        scores[c] = f32(np.exp(np.float64(scores[c] - top)))
-        total += scores[c]
-    for c in range(scores.shape[0]):
-        scores[c] /= total
-
-
-@njit(cache=True, error_model="numpy")
-def _table_sigmoid(x: np.float32) -> np.float32:
-    """The library reads its sigmoid from 512 steps between -8 and 8."""
-    if x < f32(-8):
-        return f32(0)
-    if x > f32(8):
-        return f32(1)
-    step = np.int64((x + f32(8)) * f32(512) / f32(8) / f32(2))
-    return f32(1.0 / (1.0 + np.exp(-np.float64(f32(step * 16) / f32(512) - f32(8)))))
-
-
-@njit(cache=True, error_model="numpy")
-def predict_flat(hidden: Floats, known: Flags, output: Floats, softmax: bool) -> tuple[Ints, Floats]:
-    """Softmax or one-vs-all over every label: label int32 (n,), -1 where unknown, and probability float32 (n,)."""
-    n, num_labels = hidden.shape[0], output.shape[0]
-    labels, probabilities = np.full(n, -1, np.int32), np.zeros(n, np.float32)
-    scores = np.zeros(num_labels, np.float32)
-    for d in range(n):
-        if not known[d]:
-            continue
-        for c in range(num_labels):
-            scores[c] = _dot(hidden[d], output, c)
-        if softmax:
-            _softmax(scores)
-        else:
-            for c in range(num_labels):
-                scores[c] = _table_sigmoid(scores[c])
-        top = scores.max()
-        logged = f32(np.log(np.float64(top) + 1e-5))
-        for c in range(num_labels):  # the last of those whose logarithms are equal, as in the library
-            if scores[c] >= top * f32(0.99999) and f32(np.log(np.float64(scores[c]) + 1e-5)) == logged:
-                labels[d] = c
-        probabilities[d] = f32(np.exp(np.float64(logged)))
-    return labels, probabilities
 
 
 @njit(cache=True, error_model="numpy")

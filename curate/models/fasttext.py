@@ -86,7 +86,8 @@ class Model:
         Returns (index into `labels`, probability), int32 and float32 (n,). The index is -1 where nothing of the
         document, not even the end of its line, is known to the model: there the library has no answer either.
         """
-        from curate.kernels.fasttext import hidden_vectors, predict_flat, predict_tree
+        from curate.kernels.fasttext import hidden_vectors
+        from curate.kernels.fasttext_output import predict_flat, predict_tree
 
         hidden, known = hidden_vectors(_read_only(data), _read_only(offsets), self._tables, self._cache)
         if self._tree is not None:

@@ -11,13 +11,11 @@ from hypothesis import strategies as st
 from curate.kernels.fasttext import (
     _fnv,
     _separators,
-    _table_sigmoid,
     _word_length,
     fill_entry_slots,
-    predict_flat,
-    predict_tree,
     without_words,
 )
+from curate.kernels.fasttext_output import _table_sigmoid, predict_flat, predict_tree
 
 
 def buffer(content: bytes) -> np.ndarray:

@@ -1,0 +1,88 @@
+"""What numba does not do by itself: loops that count no references, unaligned loads, eight floats added at once."""
+
+from typing import Any
+
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+# Counting references to arrays took half of the time, so what runs per word neither makes nor returns one.
+looped = njit(cache=True, error_model="numpy", _nrt=False)
+inlined = njit(cache=True, error_model="numpy", _nrt=False, forceinline=True)
+
+
+@intrinsic
+def load8(context: Any, array: Any, index: Any) -> Any:
+    """Eight bytes at `index` as a little-endian number, unaligned and unchecked."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        fields = cgutils.create_struct_proxy(signature.args[0])(context, builder, arguments[0])
+        place = builder.bitcast(builder.gep(fields.data, [arguments[1]]), ir.IntType(64).as_pointer())
+        value = builder.load(place)
+        value.align = 1
+        return value
+
+    return types.uint64(array, types.int64), generate
+
+
+@intrinsic
+def trailing_zeros(context: Any, number: Any) -> Any:
+    """Zero bits below the lowest one bit."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.uint64(types.uint64), generate
+
+
+@intrinsic
+def ones(context: Any, number: Any) -> Any:
+    """One bits of a number."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ctpop(arguments[0])
+
+    return types.uint64(types.uint64), generate
+
+
+def _eight(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
+    """Pointer to eight floats of an array, unaligned."""
+    data = cgutils.create_struct_proxy(kind)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [index]), ir.VectorType(ir.FloatType(), 8).as_pointer())
+
+
+@intrinsic
+def add8(context: Any, into: Any, at: Any, matrix: Any, start: Any) -> Any:
+    """into[at : at + 8] += eight floats of the matrix from `start`; LLVM does not see that the two never overlap."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        target = _eight(context, builder, signature.args[0], arguments[0], arguments[1])
+        source = _eight(context, builder, signature.args[2], arguments[2], arguments[3])
+        total = builder.fadd(builder.load(target, align=4), builder.load(source, align=4))
+        builder.store(total, target, align=4)
+        return context.get_dummy_value()
+
+    return types.void(into, types.int64, matrix, types.int64), generate
+
+
+@intrinsic
+def add8_rows(context: Any, into: Any, at: Any, matrix: Any, rows: Any, num: Any) -> Any:
+    """into[at : at + 8] += the same columns of matrix[rows[i]], one i after the other."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        into, at, matrix, rows, num = arguments
+        target = _eight(context, builder, signature.args[0], into, at)
+        width = builder.extract_value(
+            cgutils.create_struct_proxy(signature.args[2])(context, builder, matrix).shape, 1
+        )
+        row_data = cgutils.create_struct_proxy(signature.args[3])(context, builder, rows).data
+        total = cgutils.alloca_once_value(builder, builder.load(target, align=4))
+        with cgutils.for_range(builder, num) as loop:
+            start = builder.add(builder.mul(builder.load(builder.gep(row_data, [loop.index])), width), at)
+            source = _eight(context, builder, signature.args[2], matrix, start)
+            builder.store(builder.fadd(builder.load(total), builder.load(source, align=4)), total)
+        builder.store(builder.load(total), target, align=4)
+        return context.get_dummy_value()
+
+    return types.void(into, types.int64, matrix, rows, types.int64), generate
