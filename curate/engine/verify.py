@@ -93,14 +93,13 @@ class _Check:
 
     def one_pass(self, one: Pass) -> Entry:
         """Check the units of a rows pass; returns the sum of their entries."""
-        where = self.folder if one.final else self.folder / f"{JOURNAL}/pass-{one.index:02d}"
-        under = JOURNAL if one.final else ""
+        under = JOURNAL if one.final else f"{JOURNAL}/pass-{one.index:02d}"
         entries = []
-        for name in where.names(under):
+        for name in self.folder.names(under):
             try:
-                entry = msgspec.json.decode(where.read(f"{under}/{name}".lstrip("/")), type=Entry)
+                entry = msgspec.json.decode(self.folder.read(f"{under}/{name}"), type=Entry)
             except ValueError as error:
-                self.problem(f"the journal entry {name} of pass {one.index} cannot be read: {error}")
+                self.problem(f"{under}/{name} cannot be read: {error}")
                 continue
             self.report.units += 1
             self._unit(one, entry)

@@ -140,7 +140,6 @@ def test_verify_finds(curate, dataset, damage, problem):
     assert f"{len(found['problems'])} problems\n" in done.stdout
 
 
-@pytest.mark.xfail(reason="engine.verify lets msgspec.DecodeError through", strict=True)
 def test_verify_of_a_damaged_journal(curate, dataset):
     cut_a_journal_entry(dataset)
     done = curate("verify", dataset)
