@@ -213,13 +213,13 @@ class Folder:
         target = self.local / name
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{attempt}")
-        _write_durably(temporary, data)
         try:
+            _write_durably(temporary, data)
             os.link(temporary, target)
         except FileExistsError:
             return False
         finally:
-            temporary.unlink()
+            temporary.unlink(missing_ok=True)
         _sync_folder(target.parent)
         return True
 
@@ -230,9 +230,15 @@ class Folder:
             return
         target = self.local / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}")
-        _write_durably(temporary, data)
-        os.replace(temporary, target)
+        temporary = target.with_name(
+            f".{target.name}.new"
+        )  # one name: what a kill leaves, the next try replaces
+        try:
+            _write_durably(temporary, data)
+            os.replace(temporary, target)
+        except OSError:  # a full disk: it gets back what we took
+            temporary.unlink(missing_ok=True)
+            raise
         _sync_folder(target.parent)
 
     def exists(self, name: str) -> bool:
@@ -278,20 +284,33 @@ class Folder:
 
     def take(self, other: "Folder", source: str, target: str) -> None:
         """Put another folder's file here under `target`: a hard link where the disk allows, else a copy."""
-        if self.local and other.local:
-            destination = self.local / target
-            destination.parent.mkdir(parents=True, exist_ok=True)
-            temporary = destination.with_name(f".{destination.name}.{os.getpid()}")
-            temporary.unlink(missing_ok=True)
-            try:
-                os.link(other.local / source, temporary)
-            except OSError:
-                shutil.copyfile(other.local / source, temporary)
-            os.replace(temporary, destination)
+        if not self.local:
+            self._copy(other, source, target)  # a store shows an object once it is whole
             return
-        # A local file is written beside its final name; a store shows an object once it is whole.
-        name = f"{target}.{os.getpid()}" if self.local else target
-        writer = self.create(name)
+        folder, _, name = target.rpartition("/")
+        temporary = f"{folder}/.{name}.new".lstrip("/")
+        self.remove(temporary)
+        try:
+            if not self._link(other, source, temporary):
+                self._copy(other, source, temporary)
+            self.move(temporary, target)
+        finally:
+            self.remove(
+                temporary
+            )  # still there when `target` was the same file already: then a rename does nothing
+
+    def _link(self, other: "Folder", source: str, target: str) -> bool:
+        if not self.local or not other.local:
+            return False
+        (self.local / target).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(other.local / source, self.local / target)
+        except OSError:  # another disk, or one without links
+            return False
+        return True
+
+    def _copy(self, other: "Folder", source: str, target: str) -> None:
+        writer = self.create(target)
         try:
             with other.open(source) as reader:
                 shutil.copyfileobj(reader, cast(Any, writer), 8 << 20)
@@ -299,8 +318,6 @@ class Folder:
         except BaseException:
             writer.abandon()
             raise
-        if self.local:
-            os.replace(self.local / name, self.local / target)
 
     def remove(self, name: str) -> None:
         """Remove a file; nothing happens when it is gone already."""
