@@ -50,9 +50,7 @@ def _verify(folder: Folder) -> Report:
     if not folder.exists(PLAN):
         raise DataError(f"{folder.path} holds no run", hint="give the output folder of `curate run`")
     if not folder.exists(MANIFEST):
-        raise RunError(
-            f"{folder.path} is not complete", hint="`curate run` with the same recipe finishes it"
-        )
+        raise RunError(f"{folder.path} is not complete", hint="`curate run` with the same recipe finishes it")
     try:
         plan = msgspec.json.decode(folder.read(PLAN), type=Plan)
         manifest = msgspec.json.decode(folder.read(MANIFEST), type=Result)

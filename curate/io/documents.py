@@ -17,7 +17,7 @@ _CODE = tuple(
     py pyi js mjs cjs jsx ts tsx vue c h cc cpp cxx hh hpp cu cuh cs java kt kts scala groovy gradle go rs zig nim
     rb php pl pm lua r jl m mm swift dart sh bash zsh fish ps1 sql hs ml mli fs fsx ex exs erl hrl clj cljs lisp el
     scm vb pas f f90 f95 asm s v vhd vhdl sv tex toml yaml yml cmake mk proto graphql css scss less ipynb
-    """.split()  # noqa: SIM905
+    """.split()
 )
 FORMATS = {
     "html": ("html", "htm", "xhtml"),
