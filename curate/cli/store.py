@@ -9,7 +9,7 @@ from pathlib import Path
 
 from curate.cli.dataset import find_runs, read_plan
 from curate.engine.journal import MANIFEST
-from curate.engine.lock import Lock, is_dead, read_owner
+from curate.engine.lock import Lock, is_dead, passes_in_use, read_owner
 from curate.errors import LockedError
 from curate.io.files import Folder
 
@@ -44,7 +44,8 @@ def passes_of(store: Path) -> list[StoredPass]:
 
 
 def _needed(store: Path) -> Iterator[tuple[str, str]]:
-    """Pass -> unfinished run that names it, for the runs beside the store and below."""
+    """Pass -> who needs it: a run that is alive anywhere, or an unfinished one beside the store or below."""
+    yield from ((name, "a run that is alive") for name in passes_in_use(Folder(store)))
     for run in find_runs(store.resolve().parent):
         folder = Folder(run)
         plan = read_plan(folder)

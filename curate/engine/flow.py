@@ -11,14 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.engine.isolate import Blame, Failure, Isolated, run_alone
-from curate.engine.journal import Ledger, StepCount, merge_counts
+from curate.engine.journal import MAX_SOURCES, OTHER_SOURCES, Ledger, StepCount, merge_counts
 from curate.engine.parts import UnitFiles
 from curate.engine.plan import Plan, column_name, schema_after, writers
 from curate.errors import RunError
 from curate.recipe.recipe import CHECKPOINT, DropSample, Step
 from curate.schema import DROP, RAW_CAP_BYTES, id_sum
-
-MAX_SOURCES = 1000  # counted apart, for the guards; the rest are counted together
 
 
 class Applies(Protocol):
@@ -245,7 +243,7 @@ class Flow:
             for entry in batch.column("source").value_counts().to_pylist():
                 source = entry["values"] or ""
                 if source not in count.sources and len(count.sources) >= MAX_SOURCES:
-                    source = "*"
+                    source = OTHER_SOURCES
                 count.sources.setdefault(source, [0, 0])[side] += entry["counts"]
 
     def count_step(self, step: Step, batch: pa.RecordBatch) -> None:

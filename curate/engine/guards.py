@@ -3,7 +3,7 @@
 import pyarrow.parquet as pq
 
 from curate.engine.isolate import stage_bug
-from curate.engine.journal import Entry
+from curate.engine.journal import OTHER_SOURCES, Entry
 from curate.engine.plan import Pass, Plan
 from curate.errors import GuardError
 from curate.io.files import Folder
@@ -36,7 +36,7 @@ def judge(plan: Plan, one: Pass, total: Entry, folder: Folder) -> None:
             )
         limit = step.max_drop_per_source
         for source, (rows, gone) in count.sources.items() if limit is not None else ():
-            if rows >= MIN_ROWS and limit is not None and gone > limit * rows:
+            if source != OTHER_SOURCES and rows >= MIN_ROWS and limit is not None and gone > limit * rows:
                 raise GuardError(
                     f"stages[{index}] ({step.name}) dropped {gone} of {rows} rows ({gone / rows:.1%}) of the source "
                     f"`{source}`, more than its max_drop_per_source of {limit:.1%}",

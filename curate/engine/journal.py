@@ -17,6 +17,8 @@ JOURNAL = "_curate/journal"
 TMP = "_curate/tmp"
 MANIFEST = "_curate/manifest.json"
 MODULUS = 1 << 64
+MAX_SOURCES = 200  # counted apart, for the guards; the rest are counted together
+OTHER_SOURCES = "*"
 
 Counts = dict[str, int]
 
@@ -187,6 +189,20 @@ def resume(folder: Folder) -> None:
         folder.remove_all(f"{TMP}/{name}")
 
 
+def heal(folder: Folder) -> int:
+    """Forget the units of a pass whose files are gone, so that they are made anew; returns how many."""
+    lost = 0
+    for entry in entries(folder):
+        if not all(folder.exists(w.name) or folder.exists(w.tmp) for w in entry.outputs):
+            for written in entry.outputs:
+                folder.remove(written.name)
+            folder.remove(f"{JOURNAL}/{entry.unit}.json")
+            lost += 1
+    if lost:
+        folder.remove(MANIFEST)
+    return lost
+
+
 def merge_counts(total: Counts, more: Counts) -> None:
     for key, value in more.items():
         total[key] = total.get(key, 0) + value
@@ -220,6 +236,7 @@ def _add_step(total: StepCount, count: StepCount) -> None:
     total.seconds += count.seconds
     merge_counts(total.dropped, count.dropped)
     for source, (rows, dropped) in count.sources.items():
-        seen = total.sources.setdefault(source, [0, 0])
+        known = source in total.sources or len(total.sources) < MAX_SOURCES
+        seen = total.sources.setdefault(source if known else OTHER_SOURCES, [0, 0])
         seen[0] += rows
         seen[1] += dropped

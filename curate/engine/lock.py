@@ -6,7 +6,7 @@ import fcntl
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -15,6 +15,7 @@ from curate.errors import ConfigError, LockedError
 from curate.io.files import Folder
 
 LOCK = "_curate/lock"
+USERS = "users"  # in the work store
 _DISK = (errno.ENOSPC, errno.EDQUOT)  # right, but full
 
 
@@ -56,10 +57,10 @@ class Lock:
     """Held from `with` to its end. LockedError, naming the other process, when a live one holds it."""
 
     def __init__(self, folder: Folder) -> None:
-        self._folder = folder
+        self._folder, self._mine = folder, me()
 
     def __enter__(self) -> "Lock":
-        mine = me()
+        mine = self._mine
         data = msgspec.json.encode(mine)
         for _ in range(5):
             if self._claim(data, f"{mine.pid}-{mine.start}"):
@@ -107,7 +108,11 @@ class Lock:
             os.close(fd)
 
     def __exit__(self, *_: object) -> None:
-        self._folder.remove(LOCK)
+        if read_owner(self._folder) in (
+            self._mine,
+            None,
+        ):  # else someone removed it by hand, and another run has it
+            self._folder.remove(LOCK)
 
 
 def _boot_id() -> str:
@@ -120,3 +125,36 @@ def _start_of(pid: int) -> str:
     except (FileNotFoundError, ProcessLookupError):
         return ""
     return "" if fields[0] == "Z" else fields[19]
+
+
+class InUse:
+    """While held, a note in the work store that a live run needs these passes; `clean` leaves them alone."""
+
+    def __init__(self, store: Folder, passes: Sequence[str]) -> None:
+        self._store, self._mine = store, me()
+        self._name = f"{USERS}/{self._mine.host}-{self._mine.pid}-{self._mine.start}.json"
+        self._note = msgspec.json.encode({"owner": self._mine, "passes": passes})
+
+    def __enter__(self) -> "InUse":
+        self._store.replace(self._name, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._store.remove(self._name)
+
+
+def passes_in_use(store: Folder) -> set[str]:
+    """Passes that runs which may be alive have noted; notes of dead ones are removed."""
+    found: set[str] = set()
+    for name in store.names(USERS):
+        note = msgspec.json.decode(store.read(f"{USERS}/{name}"), type=_Note)
+        if is_dead(note.owner):
+            store.remove(f"{USERS}/{name}")
+        else:
+            found.update(note.passes)
+    return found
+
+
+class _Note(msgspec.Struct):
+    owner: Owner
+    passes: list[str]

@@ -15,7 +15,7 @@ from curate.engine import journal, shuffle
 from curate.engine.flow import Names
 from curate.engine.journal import Entry, Ledger, Written
 from curate.engine.plan import Pass, Plan
-from curate.engine.unit import UNIT_ROWS, Job, LinkRun, UnitRows, pass_folder
+from curate.engine.unit import UNIT_ROWS, DuplicateIds, Job, LinkRun, UnitRows, pass_folder
 from curate.io import inputs
 from curate.io.files import Folder
 from curate.recipe.recipe import Step
@@ -123,10 +123,15 @@ def run_phase(plan: Plan, one: Pass, job: Job) -> Entry:
     phases = step.spec().phases
     phase, before = phases[one.phase], phases[one.phase - 1].key if one.phase > 0 else ()
     rows = UnitRows(plan, one, job) if one.over == "units" else None
+    repeated = DuplicateIds(plan, job) if rows and one.source < 0 else None
+
+    def first_rows(batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The rows that the last phase will see: a later row of a repeated id is none of them."""
+        return repeated.split(batch)[0] if repeated else batch
 
     def body(writer: shuffle.SortedWriter) -> Mapping[str, int]:
         task, names = Task(job.number, job.low, job.high), Names(step, ["order"])
-        found = Rows(job, rows, before or (), (job.low, job.high), names)
+        found = Rows(job, rows, before or (), (job.low, job.high), names, first_rows)
         return phase.run(task, found, Records(writer), step.settings())
 
     return _write_records(pass_folder(plan, job.run, one), one.fingerprint, job.unit, phase.key or (), body)

@@ -185,7 +185,7 @@ def _fingerprint(
         "steps": [step_identity(recipe.steps[i], recipe.base) for i in steps],
         "seed": recipe.seed,
         "max_document_mb": recipe.max_document_mb,
-        "output": [recipe.output.format, msgspec.to_builtins(recipe.output.dropped)] if final else None,
+        "output": [recipe.output.format if final else None, msgspec.to_builtins(recipe.output.dropped)],
         "libraries": {"pyarrow": version("pyarrow"), "unicode": unicodedata.unidata_version},
     }
     return digest_of("pass", content)

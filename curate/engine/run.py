@@ -14,12 +14,12 @@ from curate import stages
 from curate.engine import guards, journal, shuffle
 from curate.engine.freeze import freeze, listing_changes
 from curate.engine.journal import MANIFEST, Entry, fault
-from curate.engine.lock import LOCK, Lock
+from curate.engine.lock import LOCK, InUse, Lock
 from curate.engine.log import Listener, RunLog
 from curate.engine.plan import Pass, Plan, recipe_digest
 from curate.engine.unit import PLAN, Job, pass_folder
 from curate.engine.workers import Pool, Signals, Stopped, default_workers, os_error
-from curate.errors import COMPLETE, QUARANTINED, ConfigError, CurateError, DataError, RunError
+from curate.errors import COMPLETE, QUARANTINED, ConfigError, CurateError, DataError, LockedError, RunError
 from curate.io.files import Folder
 from curate.recipe.recipe import Recipe
 
@@ -85,14 +85,16 @@ def run(
             if done is not None:
                 return judged(done, allowed)
             started = time.perf_counter()
-            with Pool(workers or default_workers(), max_memory_mb, signals, listen) as pool:
+            with (
+                InUse(Folder(plan.store), [one.fingerprint for one in plan.passes]),
+                Pool(workers or default_workers(), max_memory_mb, signals, listen) as pool,
+            ):
                 runner = Runner(plan, out.path, pool, listen, batch_rows)
                 for one in plan.passes:
                     runner.run_pass(one)
-            result = publish(plan, out, runner, time.perf_counter() - started)
+            return publish(plan, out, runner, time.perf_counter() - started, allowed)
     except OSError as error:
         raise os_error(error, out.path) from error
-    return judged(result, allowed)
 
 
 def judged(result: Result, allowed: float) -> Result:
@@ -151,10 +153,24 @@ def _plan_or_resume(
             "warning",
             {"message": f"{'; '.join(changes)}: not part of this run, whose plan was frozen before"},
         )
-    if stage_files:
-        plan = msgspec.structs.replace(plan, stage_files=tuple(str(Path(f).resolve()) for f in stage_files))
+    renewed = with_guards_of(plan, recipe, stage_files)
+    if renewed != plan:
+        out.replace(PLAN, msgspec.json.format(msgspec.json.encode(renewed), indent=1))
     listen("resume", {"output": out.path})
-    return plan, None
+    return renewed, None
+
+
+def with_guards_of(plan: Plan, recipe: Recipe, stage_files: Sequence[str]) -> Plan:
+    """The plan with what decides no row taken from the recipe as it is now: guards, and where stages files lie."""
+    steps = tuple(
+        msgspec.structs.replace(old, max_drop=new.max_drop, max_drop_per_source=new.max_drop_per_source)
+        for old, new in zip(plan.recipe.steps, recipe.steps, strict=True)
+    )
+    guarded = msgspec.structs.replace(
+        plan.recipe, steps=steps, allow_empty=recipe.allow_empty, allow_quarantined=recipe.allow_quarantined
+    )
+    files = tuple(str(Path(f).resolve()) for f in stage_files) or plan.stage_files
+    return msgspec.structs.replace(plan, recipe=guarded, stage_files=files)
 
 
 def remove_dataset(out: Folder) -> None:
@@ -189,17 +205,38 @@ class Runner:
         if one.final:
             self._work(one, folder)
             return
-        if folder.exists(MANIFEST):
-            self.totals[one.index] = msgspec.json.decode(folder.read(MANIFEST), type=Entry)
-            if folder.local:
-                os.utime(folder.local / MANIFEST)  # `clean` removes the least recently used
-            self.listen("reuse", {"pass": one.index, "of": len(self.plan.passes)})
-            self._judge(one)
-            return
-        with Lock(folder):
+        with self._turn(folder):
+            if lost := journal.heal(folder):
+                message = f"{lost} units of pass {one.index + 1} are gone from the work store: made anew"
+                self.listen("warning", {"message": message})
+            if folder.exists(MANIFEST):
+                self.totals[one.index] = msgspec.json.decode(folder.read(MANIFEST), type=Entry)
+                if folder.local:
+                    os.utime(folder.local / MANIFEST)  # `clean` removes the least recently used
+                self.listen("reuse", {"pass": one.index, "of": len(self.plan.passes)})
+                self._judge(one)
+                return
             self._work(one, folder)
             folder.remove_all(journal.TMP)
             folder.replace(MANIFEST, msgspec.json.encode(self.totals[one.index]))
+
+    @contextlib.contextmanager
+    def _turn(self, folder: Folder) -> Iterator[None]:
+        """The lock of a pass that other runs may be making as well: waits for them."""
+        with contextlib.ExitStack() as held:
+            told = False
+            while True:
+                try:
+                    held.enter_context(Lock(folder))
+                    break
+                except LockedError as error:
+                    if not told:
+                        self.listen(
+                            "warning", {"message": f"waiting: {error.what}, and this run needs it too"}
+                        )
+                    told = True
+                    time.sleep(0.5)
+            yield
 
     def _work(self, one: Pass, folder: Folder) -> None:
         journal.resume(folder)
@@ -232,7 +269,19 @@ class Runner:
 
     def _judge(self, one: Pass) -> None:
         if one.kind == "rows":
+            self._check_chain(one)
             guards.judge(self.plan, one, self.totals[one.index], pass_folder(self.plan, self.run, one))
+
+    def _check_chain(self, one: Pass) -> None:
+        """What a pass read is what the pass before kept, by count and by id sum."""
+        if one.source < 0:
+            return
+        kept, read = self.totals[one.source].ledger, self.totals[one.index].ledger
+        if (kept.kept, kept.sum_of("kept")) != (read.rows_in, read.sum_of("rows_in")):
+            raise RunError(
+                f"pass {one.index + 1} read {read.rows_in} rows where pass {one.source + 1} kept {kept.kept}",
+                hint=f"the work store {self.plan.store} was changed by hand; remove it and run with --fresh",
+            )
 
     def _bytes(self, one: Pass) -> int:
         return sum(s.bytes for unit in self.plan.units for s in unit) if one.source < 0 else 0
@@ -293,12 +342,12 @@ def load_user_stages(plan: Plan) -> None:
         stages.use_file(file)
 
 
-def publish(plan: Plan, out: Folder, runner: Runner, seconds: float) -> Result:
+def publish(plan: Plan, out: Folder, runner: Runner, seconds: float, allowed: float) -> Result:
     """Bring dropped and quarantined rows and the journals of earlier passes into the output; then the manifest."""
     for one in plan.passes[:-1]:
         if one.kind == "rows":
             _take_pass(out, pass_folder(plan, runner.run, one), one)
-    result = summarise(plan, runner.totals, out.path)
+    result = judged(summarise(plan, runner.totals, out.path), allowed)
     result.seconds = seconds
     result.fresh_units, result.fresh_bytes = runner.fresh_units, runner.fresh_bytes
     out.remove_all(journal.TMP)

@@ -18,13 +18,14 @@ from curate.engine.flow import Flow
 from curate.engine.journal import Entry
 from curate.engine.parts import UnitFiles
 from curate.engine.plan import Pass, Plan, schema_after
-from curate.errors import RunError
+from curate.errors import DataError, RunError
 from curate.io import inputs
 from curate.io.files import Folder
 from curate.schema import id_sum
 
 PLAN = "_curate/plan.json"
 DUPLICATES = "_curate/duplicate_ids.parquet"
+BATCH_BYTES = 16 << 20
 UNIT_ROWS = 1 << 40  # a row's order in a run: unit number * this + row number
 
 
@@ -82,11 +83,13 @@ class UnitReport:
     """Collects what the reader could not give as rows."""
 
     def __init__(self) -> None:
-        self.rows: list[dict[str, Any]] = []
         self.skipped: dict[str, int] = {}
+        self.on_row: Callable[[dict[str, Any]], None] = lambda row: (
+            None
+        )  # a phase reads rows that a pass reports
 
     def quarantine(self, *, id: str, source: str, offset: int, reason: str, error: str, raw: bytes) -> None:
-        self.rows.append(
+        self.on_row(
             {"id": id, "source": source, "offset": offset, "reason": reason, "error": error, "raw": raw}
         )
 
@@ -113,7 +116,7 @@ class UnitRows:
 
     @property
     def slices(self) -> tuple[inputs.Slice, ...]:
-        return self.plan.units[self.plan.unit_names().index(self.job.unit)]
+        return self.plan.units[self.job.number]
 
     def _input(self, link: int) -> Iterator[Any]:
         yield from inputs.read(
@@ -124,17 +127,29 @@ class UnitRows:
     def _part(self, source: Pass) -> Iterator[pa.RecordBatch]:
         folder = pass_folder(self.plan, self.job.run, source)
         name = f"part-{self.job.unit}.parquet"
+        if all(written.name != name for written in journal.read(folder, self.job.unit).outputs):
+            return  # no row of the unit was left
         if not folder.exists(name):
-            return
+            raise DataError(
+                f"{name} is in the journal but gone", where=folder.path, hint="run again: it is made anew"
+            )
         memory_map = folder.local is not None
         with pq.ParquetFile(
             folder.local / name if folder.local else folder.open(name), memory_map=memory_map
         ) as file:
-            for batch in file.iter_batches(batch_size=self.job.batch_rows, use_threads=False):
+            rows = min(self.job.batch_rows, rows_within(file.metadata, BATCH_BYTES))
+            for batch in file.iter_batches(batch_size=rows, use_threads=False):
                 yield from small(batch.cast(self.schema) if batch.schema != self.schema else batch)
 
 
-def small(batch: pa.RecordBatch, limit: int = 16 << 20) -> Iterator[pa.RecordBatch]:
+def rows_within(metadata: Any, size: int) -> int:
+    """Rows that come to about `size` bytes in the fullest row group, one at least."""
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    fullest = max((g.total_byte_size / g.num_rows for g in groups if g.num_rows), default=1.0)
+    return max(1, int(size / max(fullest, 1.0)))
+
+
+def small(batch: pa.RecordBatch, limit: int = BATCH_BYTES) -> Iterator[pa.RecordBatch]:
     """Cut a batch until each piece is below `limit` bytes or one row."""
     if batch.num_rows > 1 and batch.nbytes > limit:
         half = batch.num_rows // 2
@@ -153,7 +168,7 @@ class DuplicateIds:
         self._seen: set[str] = set()
         if plan.duplicate_ids:
             folder = Folder(job.run)
-            unit = plan.unit_names().index(job.unit)
+            unit = job.number
             with folder.open(DUPLICATES) as file:
                 table = pq.read_table(file, filters=[("unit", "==", unit)])
             self.keep_first = dict(zip(table["id"].to_pylist(), table["keep_first"].to_pylist(), strict=True))
@@ -234,6 +249,7 @@ class LinkRun:
         jsonl = plan.recipe.output.format == "jsonl.zst"
         self.files = UnitFiles(folder, one.index, name, one.final, jsonl)
         flow.start(self.files)
+        rows.report.on_row = self._take_report
         self.bytes_in = 0
         self.started, self.cpu = time.perf_counter(), flow.cpu_seconds()
 
@@ -248,14 +264,11 @@ class LinkRun:
                     return True
                 mark_row(number)
                 self.flow.push(self.take_in(batch))
-                self._take_report()
             return False
         except BaseException:
             with contextlib.suppress(OSError):
                 self.files.abandon()
             raise
-        finally:
-            self._take_report()
 
     def take_in(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Count rows that come in and set aside the later ones of a repeated id."""
@@ -273,11 +286,9 @@ class LinkRun:
         self.progress(batch.num_rows, batch.nbytes)
         return batch
 
-    def _take_report(self) -> None:
-        for row in self.rows.report.rows:
-            self.flow.ledger.add("rows_in", 1, id_sum([row["id"]]))
-            self.flow.quarantine("read", row)
-        self.rows.report.rows = []
+    def _take_report(self, row: dict[str, Any]) -> None:
+        self.flow.ledger.add("rows_in", 1, id_sum([row["id"]]))
+        self.flow.quarantine("read", row)
 
     def commit(self, link: int, last: bool) -> Entry:
         flow = self.flow

@@ -130,8 +130,11 @@ class HashingFile:
             self.closed = True
             with store_errors(self._address), self.file:
                 self.file.flush()
-                with contextlib.suppress(OSError, AttributeError, NotImplementedError):
-                    os.fsync(self.file.fileno())
+                try:
+                    number = self.file.fileno()
+                except (OSError, AttributeError, NotImplementedError):
+                    return  # a remote file: durable once it is closed
+                os.fsync(number)
 
     def abandon(self) -> None:
         """Close without promising anything; the caller removes the file."""

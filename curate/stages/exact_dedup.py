@@ -4,7 +4,7 @@ Method  128-bit xxh3 of the bytes, sorted out of core; two different texts meet 
 Reads   the column named by `column` (default text), nulls allowed; `date` for `keep: newest`
 Writes  exact_dedup_cluster_size  int64 (n,), rows that had this text, 1 and more; null where the column is null
         exact_dedup_cluster_id    string (n,), id of the row that was kept
-Rows    drops all but one of a cluster: drop_reason `duplicate`, kept_id the survivor, drop_value the cluster's size.
+Rows    drops all but one of a cluster: drop_reason `duplicate`, kept_id the survivor.
         `keep` chooses: first in input order, longest text, or newest date (then first)
 Differs rows with a null in the column are all kept
 Fails   ConfigError at plan when the column is not there or `keep: newest` has no `date`
@@ -25,6 +25,7 @@ from curate.schema import text_buffers
 from curate.stage import Inputs, Out, Phase, Task, global_stage
 
 HASH_KEY = ("high", "low", "rank", "order")
+RECORD = pa.schema({"order": pa.uint64(), "id": pa.string()})
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -53,16 +54,12 @@ def hash_rows(task: Task, inputs: Inputs, out: Out, config: Config) -> Mapping[s
 
 
 def group(task: Task, inputs: Inputs, out: Out, config: Config) -> Mapping[str, int]:
-    """Per hash range: for each row of a cluster of two or more, who is kept and how many they are."""
-    clusters = rows = 0
-    for cluster in repeated(inputs.merged()):
-        clusters, rows = clusters + len(cluster.starts), rows + cluster.table.num_rows
-        sizes = np.diff(np.append(cluster.starts, cluster.table.num_rows))
-        winners = pc.take(cluster.table["id"], pa.array(np.repeat(cluster.starts, sizes)))
-        out.write(
-            pa.table({"order": cluster.table["order"], "kept_id": winners, "size": np.repeat(sizes, sizes)})
-        )
-    return {"clusters": clusters, "rows": rows}
+    """Per hash range: each row that goes, with who is kept; each row kept for others, with how many they are."""
+    clusters = Clusters()
+    for table in inputs.merged():
+        out.write(clusters.next(table))
+    out.write(clusters.end())
+    return {"dropped": clusters.dropped}
 
 
 def apply(task: Task, inputs: Inputs, out: Out, config: Config) -> Mapping[str, int]:
@@ -87,11 +84,9 @@ def apply(task: Task, inputs: Inputs, out: Out, config: Config) -> Mapping[str, 
         )
         survives = pc.equal(kept_id, batch.column("id"))
         out.keep(marked.filter(survives))
-        gone = pc.invert(survives)
-        out.drop(batch.filter(gone), {
-            "drop_reason": pa.array(["duplicate"] * pc.sum(gone).as_py(), pa.string()) if batch.num_rows else pa.nulls(0, pa.string()),
-            "drop_value": size.filter(gone).cast(pa.float64()), "kept_id": kept_id.filter(gone),
-        })  # fmt: skip
+        lost = batch.filter(pc.invert(survives))
+        reasons = pa.array(["duplicate"] * lost.num_rows, pa.string())
+        out.drop(lost, {"drop_reason": reasons, "kept_id": kept_id.filter(pc.invert(survives))})
     return {}
 
 
@@ -136,35 +131,40 @@ def date_key(date: str | None) -> int:
 
 
 class Clusters:
-    """Rows of clusters of two or more, in hash order; `starts` are the winners' positions."""
+    """Records in hash order, cut into clusters as they come; of the open cluster only its first row is held."""
 
-    def __init__(self, table: pa.Table, starts: npt.NDArray[np.int64]) -> None:
-        self.table, self.starts = table, starts
+    def __init__(self) -> None:
+        self.dropped = 0
+        self._open: pa.Table | None = None  # first row of the cluster that may go on
+        self._size = 0
 
-
-def repeated(tables: Iterator[pa.Table]) -> Iterator[Clusters]:
-    """Cut sorted records into clusters, holding back the last hash of each table until it is whole."""
-    held: pa.Table | None = None
-    for table in tables:
-        table = pa.concat_tables([held, table]) if held is not None else table
+    def next(self, table: pa.Table) -> pa.Table:
+        """What is known after these records: a row for each that goes (size 0) and for each finished winner."""
+        if self._open is not None:
+            table = pa.concat_tables([self._open, table])
         high, low = table["high"].to_numpy(), table["low"].to_numpy()
-        last = np.flatnonzero((high != high[-1]) | (low != low[-1]))
-        cut = int(last[-1]) + 1 if len(last) else 0
-        held = table.slice(cut)
-        yield from _clusters(table.slice(0, cut))
-    if held is not None:
-        yield from _clusters(held)
+        starts = np.flatnonzero(np.append(True, (high[1:] != high[:-1]) | (low[1:] != low[:-1])))
+        sizes = np.diff(np.append(starts, table.num_rows))
+        sizes[0] += max(0, self._size - 1)  # rows of the open cluster that were seen before
+        first = np.zeros(table.num_rows, np.bool_)
+        first[starts] = True
+        cluster = np.cumsum(first) - 1
+        lasting = np.zeros(table.num_rows, np.int64)  # size, at the first row of each finished cluster
+        lasting[starts[:-1]] = sizes[:-1]
+        self._open, self._size = table.slice(int(starts[-1]), 1), int(sizes[-1])
+        wanted = ~first | (lasting > 1)
+        self.dropped += int((~first).sum())
+        winners = pc.take(table["id"], pa.array(starts[cluster][wanted]))
+        return pa.table(
+            {"order": table["order"].filter(pa.array(wanted)), "kept_id": winners, "size": lasting[wanted]}
+        )
 
-
-def _clusters(table: pa.Table) -> Iterator[Clusters]:
-    if table.num_rows < 2:
-        return
-    high, low = table["high"].to_numpy(), table["low"].to_numpy()
-    new = np.append(True, (high[1:] != high[:-1]) | (low[1:] != low[:-1]))
-    number = np.cumsum(new) - 1
-    several = np.bincount(number)[number] > 1
-    if several.any():
-        yield Clusters(table.filter(pa.array(several)), np.flatnonzero(new[several]))
+    def end(self) -> pa.Table:
+        """The winner of the last cluster."""
+        several = self._open is not None and self._size > 1
+        rows = self._open if self._open is not None and several else RECORD.empty_table()
+        sizes = pa.array([self._size] if several else [], pa.int64())
+        return pa.table({"order": rows["order"], "kept_id": rows["id"], "size": sizes})
 
 
 class Upcoming:

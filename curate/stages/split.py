@@ -2,7 +2,7 @@
 
 Reads   id, and the column named by `cluster` (a string or a whole number)
 Writes  split  string (n,), "train" or "held_out"
-Rows    all kept, in order; `select: "split = 'train'"` or `partition_by: split` parts them
+Rows    all kept, in order; `select: "split = 'train'"` parts them
 Differs a row without a cluster (null) counts as a cluster of its own, named by its id
 Fails   ConfigError for a share outside 0 to 1, a negative seed or a `cluster` of another type; DataError where a row
         has neither cluster nor id

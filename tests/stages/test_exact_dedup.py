@@ -88,9 +88,9 @@ def test_by_hand():
         ("b", 1, "b"),
         ("d", None, None),
     ]
-    assert [(r["id"], r["kept_id"], r["drop_reason"], r["drop_value"]) for r in dropped] == [
-        ("c", "a", "duplicate", 3.0),
-        ("e", "a", "duplicate", 3.0),
+    assert [(r["id"], r["kept_id"], r["drop_reason"]) for r in dropped] == [
+        ("c", "a", "duplicate"),
+        ("e", "a", "duplicate"),
     ]
 
 
