@@ -47,7 +47,12 @@ def freeze(recipe: Recipe, stage_files: Sequence[str], listen: Listener, out: Fo
     ids = IdRecords()
     scans = []
     for number, file in enumerate(files):
-        scans.append(inputs.scan(root, file, recipe.input, recipe.unit_mb << 20, ids.of_file(number)))
+        scans.append(
+            inputs.scan(
+                file, recipe.input, schema, recipe.unit_mb << 20, ids.of_file(number),
+                max_document_bytes=recipe.max_document_mb << 20,
+            )
+        )  # fmt: skip
         listen("scan", {"file": file.name, "bytes": file.size})
     planned = tuple(planned_file(f, s.digest) for f, s in zip(files, scans, strict=True))
     slices = [piece for s in scans for piece in s.slices]

@@ -130,22 +130,25 @@ def _peek(files: Sequence[InputFile], config: Input) -> dict[str, list[str]]:
 
 
 def scan(
-    root: str,
     file: InputFile,
     config: Input,
+    schema: pa.Schema,
     unit_bytes: int,
     on_id: Callable[[int, str], None] | None,
+    *,
+    max_document_bytes: int = 64 << 20,
 ) -> FileScan:
     """One pass over a file: digest of its content, slices of about `unit_bytes`, rows where counting is free.
 
-    `on_id` gets (ordinal, id) of every row whose id the input brings.
+    `on_id` gets (ordinal, id) of every row whose id the input brings, and not of what `read` will quarantine: of two
+    rows with one id the first good one is kept, whatever the units. (Parquet: see there for what only reading shows.)
     """
     if file.format == "parquet":
-        return parquet.scan(file, config, unit_bytes, on_id)
+        return parquet.scan(file, config, unit_bytes, on_id, max_document_bytes=max_document_bytes)
     if file.format == "jsonl":
-        return jsonl.scan(file, config, unit_bytes, on_id)
+        return jsonl.scan(file, config, schema, unit_bytes, on_id, max_document_bytes=max_document_bytes)
     if file.format == "warc":
-        return warc.scan(file, unit_bytes, on_id)
+        return warc.scan(file, unit_bytes, on_id, max_document_bytes=max_document_bytes)
     if file.format == unread.FORMAT:
         return unread.scan(file)
     return documents.scan(file)

@@ -33,7 +33,7 @@ from curate.io.sources import (
 from curate.schema import CORE, RAW_CAP_BYTES, row_id
 
 PEEK_BYTES = 256 << 10  # of each file, to see which columns there are
-_ID_LINE_BYTES = 128 << 20  # a longer line is too long to become a row, so its id is not looked for
+_PEEK_LINE_BYTES = 128 << 20  # a longer line is not looked into
 
 Line = tuple[int, int, bytes, int, BrokenStream | None]  # offset, ordinal, content, its full length, error
 
@@ -90,7 +90,7 @@ def peek_keys(file: InputFile) -> list[str] | None:
     keys: dict[str, None] = {}
     objects = 0
     with open_source(file.path) as source:
-        for offset, _, line, _, _ in _lines(_first_bytes(source, file.path), 0, 0, _ID_LINE_BYTES):
+        for offset, _, line, _, _ in _lines(_first_bytes(source, file.path), 0, 0, _PEEK_LINE_BYTES):
             try:  # a line that the peek cut does not decode either
                 keys |= dict.fromkeys(_fields(line if offset else line.removeprefix(_BOM)))
                 objects += 1
@@ -107,7 +107,7 @@ def _first_bytes(source: Source, path: str) -> Iterator[bytes]:
         take = data[: max(PEEK_BYTES - seen, newline + 1)] if lines or newline >= 0 else data
         yield take
         seen, lines = seen + len(take), lines + take.count(b"\n")
-        if (lines and seen >= PEEK_BYTES) or seen > _ID_LINE_BYTES:
+        if (lines and seen >= PEEK_BYTES) or seen > _PEEK_LINE_BYTES:
             return
 
 
@@ -117,15 +117,21 @@ def _stream(source: Source, path: str, start: int, stop: int | None) -> Iterator
 
 
 def scan(
-    file: InputFile, config: Input, unit_bytes: int, on_id: Callable[[int, str], None] | None
+    file: InputFile,
+    config: Input,
+    schema: pa.Schema,
+    unit_bytes: int,
+    on_id: Callable[[int, str], None] | None,
+    *,
+    max_document_bytes: int,
 ) -> FileScan:
     """One pass: digest, cuts at the first line start after each `unit_bytes`."""
-    key = id_key(config, file.own_ids)
+    whole = Slice(file.name, "jsonl", 0, file.size, 0, file.size, chain=True, own_ids=file.own_ids)
     with DigestingFile(open_source(file.path)) as source:
-        if on_id and key:
-            _report_ids(_stream(source, file.path, 0, None), key, on_id)
+        if on_id and id_key(config, file.own_ids):
+            parse = _Parser(whole, config, schema, max_document_bytes)
+            _report_ids(_stream(source, file.path, 0, None), parse, on_id, _longest(max_document_bytes))
         if compression(file.path):
-            whole = Slice(file.name, "jsonl", 0, file.size, 0, file.size, chain=True, own_ids=file.own_ids)
             return FileScan(source.hexdigest(), [whole] if file.size else [], None)
         cuts = _cut(source, unit_bytes)
         slices = [
@@ -156,13 +162,22 @@ def _cut(source: Source, unit_bytes: int) -> list[tuple[int, int]]:
     return cuts
 
 
-def _report_ids(stream: Iterator[bytes], key: str, on_id: Callable[[int, str], None]) -> None:
-    for offset, ordinal, line, length, error in _lines(stream, 0, 0, _ID_LINE_BYTES):
-        if not error and length <= _ID_LINE_BYTES and line and not line.isspace():
+def _report_ids(
+    stream: Iterator[bytes], parse: "_Parser", on_id: Callable[[int, str], None], longest: int
+) -> None:
+    # parses each line as `read` does: of two rows with one id the first that can be read is kept
+    for offset, ordinal, line, length, error in _lines(stream, 0, 0, longest):
+        line = line if offset else line.removeprefix(_BOM)
+        if not error and length <= longest and line and not line.isspace():
             try:
-                on_id(ordinal, _id(_fields(line if offset else line.removeprefix(_BOM)).get(key)))
-            except (*_NOT_JSON, _Bad):
+                on_id(ordinal, parse(line, ordinal)["id"])
+            except _Bad:
                 continue  # quarantined when it is read
+
+
+def _longest(max_document_bytes: int) -> int:
+    # bytes of a line; a longer one is not parsed
+    return 2 * max_document_bytes + _SLACK_BYTES
 
 
 def read(
@@ -177,7 +192,7 @@ def read(
 ) -> Iterator[tuple[int, Row] | LinkEnd]:
     """Rows of a slice, each with its size in bytes, and the link ends of a chain."""
     path = join(root, part.path)
-    longest = 2 * max_document_bytes + _SLACK_BYTES
+    longest = _longest(max_document_bytes)
     parse = _Parser(part, config, schema, max_document_bytes)
     with open_source(path) as source:
         lines: Iterator[Line | LinkEnd] = _lines(

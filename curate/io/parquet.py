@@ -3,6 +3,9 @@
 Rows     a row whose strings are not UTF-8 is quarantined bad_utf8, one without text and html null_text, one over the
          size limit too_long, one without the mapped id bad_id. What cannot be decoded of a row group is one row each,
          corrupt_row_group, by ordinal; a file without a readable footer is one row, unreadable_file.
+Scan     the ids of rows that will be quarantined are left out where footer and text can tell: null_text, too_long,
+         bad_id, an id that is not UTF-8. What only decoding every column shows (bad_utf8 elsewhere,
+         corrupt_row_group) is not seen: such a row, if the first of a repeated id, may cost the later ones.
 """
 
 import contextlib
@@ -11,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.errors import ConfigError, DataError
@@ -131,7 +135,12 @@ def _open(path: str) -> Iterator[Any]:
 
 
 def scan(
-    file: InputFile, config: Input, unit_bytes: int, on_id: Callable[[int, str], None] | None
+    file: InputFile,
+    config: Input,
+    unit_bytes: int,
+    on_id: Callable[[int, str], None] | None,
+    *,
+    max_document_bytes: int,
 ) -> FileScan:
     """Digest of the content; row groups packed into slices of about `unit_bytes`."""
     with DigestingFile(open_source(file.path)) as source:
@@ -141,7 +150,9 @@ def scan(
             groups = [parquet.metadata.row_group(g) for g in range(parquet.metadata.num_row_groups)]
             id_column = config.id_column or ("id" if file.own_ids else None)
             if on_id and id_column:
-                _report_ids(parquet, id_column, on_id)
+                mapping = file_columns(file.path, parquet.schema_arrow.names, config, file.own_ids)
+                documents = [theirs for name in ("text", "html") if (theirs := mapping.get(name))]
+                _report_ids(parquet, id_column, documents, on_id, max_document_bytes)
     except _UNREADABLE as error:
         _only_damage(error)
         return FileScan(digest, [Slice(file.name, "parquet", 0, 0, 0, 0, own_ids=file.own_ids)], None)
@@ -157,21 +168,44 @@ def scan(
     return FileScan(digest, slices, ordinal)
 
 
-def _report_ids(parquet: Any, column: str, on_id: Callable[[int, str], None]) -> None:
+def _report_ids(
+    parquet: Any, column: str, documents: list[str], on_id: Callable[[int, str], None], cap: int
+) -> None:
     start = 0
     for group in range(parquet.metadata.num_row_groups):
         ordinal = start
+        footer = parquet.metadata.row_group(group)
+        names = [column, *documents] if _may_be_bad(footer, documents, cap) else [column]
         try:
             for batch in parquet.iter_batches(
-                1 << 16, row_groups=[group], columns=[column], use_threads=False
+                1 << 16 if len(names) == 1 else 1 << 10, row_groups=[group], columns=names, use_threads=False
             ):
-                for value in _cast(batch[0], pa.string()).cast(pa.binary()).to_pylist():
-                    if value is not None:
-                        on_id(ordinal, value.decode("utf-8", "replace"))
-                    ordinal += 1
+                bad = _bad_documents(batch, documents, cap) if len(names) > 1 else ()
+                ids = _cast(batch.column(column), pa.string()).cast(pa.binary()).to_pylist()
+                for row, value in enumerate(ids, ordinal):
+                    if value is not None and not (bad and bad[row - ordinal]):
+                        with contextlib.suppress(UnicodeDecodeError):
+                            on_id(row, value.decode())
+                ordinal += batch.num_rows
         except _UNREADABLE as error:  # these rows are quarantined when they are read
             _only_damage(error)
-        start += parquet.metadata.row_group(group).num_rows
+        start += footer.num_rows
+
+
+def _may_be_bad(footer: Any, documents: list[str], cap: int) -> bool:
+    # whether a row of the group may lack its document or hold one that is too long, by the footer alone
+    chunks = [footer.column(i) for i in range(footer.num_columns)]
+    chunks = [chunk for chunk in chunks if chunk.path_in_schema in documents]
+    whole = any(c.statistics is not None and c.statistics.null_count == 0 for c in chunks)
+    return not whole or sum(c.total_uncompressed_size for c in chunks) > cap
+
+
+def _bad_documents(batch: pa.RecordBatch, documents: list[str], cap: int) -> list[bool]:
+    lengths = [pc.binary_length(_cast(batch.column(name), pa.large_binary())) for name in documents]
+    return [
+        all(size is None for size in sizes) or sum(size or 0 for size in sizes) > cap
+        for sizes in zip(*(length.to_pylist() for length in lengths), strict=True)
+    ]
 
 
 def read(

@@ -62,14 +62,20 @@ def columns() -> dict[str, pa.DataType]:
     }
 
 
-def scan(file: InputFile, unit_bytes: int, on_id: Callable[[int, str], None] | None) -> FileScan:
+def scan(
+    file: InputFile,
+    unit_bytes: int,
+    on_id: Callable[[int, str], None] | None,
+    *,
+    max_document_bytes: int,
+) -> FileScan:
     """One pass: digest, ids, cuts at the first member (plain: record) after each `unit_bytes` of content."""
     slices: list[Slice] = []
     begun = (0, 0, 0)  # offset, ordinal and position of the slice being filled
     member, rows, end, packed = (-1, 0, 0), 0, 0, False
     whole = Slice(file.name, "warc", 0, file.size, 0, file.size)
     with DigestingFile(open_source(file.path)) as source:
-        for frame in frames(source, file.size, whole, 2 * HEADER_CAP):
+        for frame in frames(source, file.size, whole, max_document_bytes + 2 * HEADER_CAP):
             if frame.offset != member[0]:
                 if frame.position - begun[2] >= unit_bytes:
                     slices.append(
@@ -80,7 +86,7 @@ def scan(file: InputFile, unit_bytes: int, on_id: Callable[[int, str], None] | N
             end = frame.position + frame.length
             # one member around many records can only be read from its start
             packed |= frame.ordinal > member[1] and end - member[2] > unit_bytes
-            if not frame.reason and (record := _parse(frame.raw)) and not record.skip:
+            if (record := _good(frame, max_document_bytes)) is not None:
                 rows += 1
                 if on_id and record.id:
                     on_id(frame.ordinal, record.id)
@@ -174,6 +180,25 @@ class _Bad(Exception):
     """A record that should be a row and cannot be one: reason, error."""
 
 
+def _good(frame: Frame, cap: int) -> _Record | None:
+    # the record if `read` makes a row of it; its payload is decoded for that (10% of the scan)
+    record = None if frame.reason else _parse(frame.raw)
+    if not record or record.skip:
+        return None
+    try:
+        _document(record, frame.raw, cap)
+    except _Bad:
+        return None
+    return record
+
+
+def _document(record: _Record, raw: bytes, cap: int) -> tuple[int, Row]:
+    payload = _payload(record, raw, cap)
+    if record.html:
+        return len(payload), {"html": _as_utf8(payload, record.charset)}
+    return len(payload), {"text": _text(payload, record.charset)}
+
+
 def _row(frame: Frame, part: Slice, report: Report, cap: int) -> tuple[int, Row] | None:
     record = None if frame.reason else _parse(frame.raw)
     if record and record.skip:
@@ -185,16 +210,14 @@ def _row(frame: Frame, part: Slice, report: Report, cap: int) -> tuple[int, Row]
             raise _Bad(frame.reason, frame.error)
         if not record:
             raise _Bad("bad_record", "the WARC or HTTP header of this record cannot be read")
-        payload = _payload(record, frame.raw, cap)
+        size, document = _document(record, frame.raw, cap)
         row: Row = {
             "id": id,
             "url": _header_text(record, "WARC-Target-URI"),
             "source": part.path,
             "date": _header_text(record, "WARC-Date"),
         }
-        if record.html:
-            return len(payload), row | {"html": _as_utf8(payload, record.charset)}
-        return len(payload), row | {"text": _text(payload, record.charset)}
+        return size, row | document
     except _Bad as bad:
         reason, error = bad.args
         report.quarantine(

@@ -45,8 +45,11 @@ class Everything:
         self.root, self.files = inputs.list_files(self.config, base)
         self.schema = inputs.input_schema(self.root, self.files, self.config)
         self.ids: list[tuple[int, str]] = []
+        limit = {key: reading[key] for key in ("max_document_bytes",) if key in reading}
         self.scans = [
-            inputs.scan(self.root, f, self.config, unit_bytes, lambda o, i: self.ids.append((o, i)))
+            inputs.scan(
+                f, self.config, self.schema, unit_bytes, lambda o, i: self.ids.append((o, i)), **limit
+            )
             for f in self.files
         ]
         self.slices = [part for scan in self.scans for part in scan.slices]

@@ -359,3 +359,23 @@ def test_gzip_hands_over_all_before_an_error():
     whole = gzip.compress(some_lines(3000))
     for cut in (len(whole) // 3, len(whole) // 2):
         assert until_broken(whole[:cut] + b"\xff" * 200).startswith(until_broken(whole[:cut]))
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "jsonl.gz"])
+def test_the_scan_reports_the_ids_of_rows_alone(tmp_path, read_all, ending):
+    """Whatever is quarantined later must not stand before a good row of the same id."""
+    bad = [
+        '"text": null', '"text": 5', '"url": "u"', '"text": "\\ud800"', '"text": "a", "k": "\\ud800"', '"text": "a"',
+        '"text": "' + "x" * 200 + '"', '"text": "' + "x" * 70_000 + '"', '"text": "a", "k": {',
+    ]  # fmt: skip
+    lines = [f'{{"key": "x", {fields}}}' for fields in bad]
+    lines[5] = lines[5].replace('"x"', "[1]")
+    lines = ['{"key": "y", "text": "good"}', *lines, "", '{"key": "x", "text": "good"}']
+    content = "\n".join(lines).encode()
+    (tmp_path / f"a.{ending}").write_bytes(gzip.compress(content) if ending.endswith("gz") else content)
+    found = read_all(tmp_path / f"a.{ending}", id="key", reading={"max_document_bytes": 100})
+    assert found.log.reasons == [
+        "null_text", "bad_type", "null_text", "bad_utf8", "bad_utf8", "bad_id", "too_long", "too_long", "bad_json",
+    ]  # fmt: skip
+    assert [i for _, i in found.ids] == found.column("id") == ["y", "x"]
+    assert found.ids[-1] == (len(lines) - 1, "x")

@@ -283,3 +283,21 @@ def test_reading_is_near_pyarrows_own_speed(tmp_path, read_all):
         return best
 
     assert seconds(ours) < 2.5 * seconds(bare)
+
+
+@pytest.mark.parametrize("write_statistics", [True, False])
+def test_the_scan_reports_the_ids_of_rows_alone(tmp_path, read_all, write_statistics):
+    """By footer and text: null, too long, no id, an id that is not UTF-8; html stands for text."""
+    ids = pa.Array.from_buffers(
+        pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\1\0\0\0"), pa.py_buffer(b"\xff")]
+    )
+    for name, columns in (
+        ("a", {"key": ["x", "x", "y", None], "text": [None, "t" * 200, "good", "no id"]}),
+        ("b", {"key": ids, "text": ["no such id"]}),
+        ("c", {"key": ["x", "z", "v"], "text": ["good", None, None], "html": [None, b"<p>", None]}),
+    ):
+        pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet", write_statistics=write_statistics)
+    found = read_all(tmp_path, id="key", reading={"max_document_bytes": 100})
+    assert found.log.reasons == ["null_text", "too_long", "bad_id", "bad_utf8", "null_text"]
+    assert found.ids == [(2, "y"), (0, "x"), (1, "z")]
+    assert found.column("id") == ["y", "x", "z"]

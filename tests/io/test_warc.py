@@ -430,3 +430,17 @@ def test_records_and_stretches_that_are_none_cover_every_byte(pieces, cap):
         assert data[frame.position :].startswith(frame.raw[:cap])
         at = frame.position + frame.length
     assert data[at:].strip(b"\r\n") == b""
+
+
+def test_the_scan_reports_the_ids_of_rows_alone(tmp_path, read_all):
+    """A payload that is too long, cannot be decoded or is no text stands before no good record of the same id."""
+    bad = [
+        page(1, b"x" * 5000),
+        record("conversion", b"a\0b", 1, "text/plain"),
+        record("response", http(b"\0" * 99, more="Content-Encoding: gzip\r\n"), 1),
+    ]
+    write(tmp_path / "a.warc.gz", [*bad, page(2), page(1)])
+    found = read_all(tmp_path / "a.warc.gz", reading={"max_document_bytes": 1000})
+    assert found.log.reasons == ["too_long", "binary", "bad_record"]
+    assert found.ids == [(3, "urn:uuid:2"), (4, "urn:uuid:1")]
+    assert found.scans[0].rows == 2
