@@ -17,6 +17,7 @@ from curate.engine import shuffle
 from curate.engine.log import Listener
 from curate.engine.plan import (
     KEYS_ABOVE_BYTES,
+    File,
     Plan,
     check_schema,
     compile_passes,
@@ -27,10 +28,11 @@ from curate.engine.plan import (
     recipe_digest,
 )  # fmt: skip
 from curate.engine.unit import DUPLICATES
-from curate.errors import DataError
-from curate.io import inputs
+from curate.io import inputs, unread
 from curate.io.files import Folder
-from curate.io.inputs import Slice
+from curate.io.inputs import InputFile, Slice
+from curate.io.listing import NothingThere
+from curate.io.stamps import is_same
 from curate.recipe.recipe import Recipe
 
 _FILE_ROWS = 1 << 40  # a row's place: file number * this + ordinal
@@ -84,14 +86,14 @@ def store_of(recipe: Recipe) -> str:
 
 
 def listing_changes(plan: Plan, recipe: Recipe) -> list[str]:
-    """How the input differs from the plan, by name and size, in words."""
+    """How the input differs from the plan, by name, size and stamp (content where the stamp is another), in words."""
     try:
         _, files = inputs.list_files(recipe.input, Path(recipe.base))
-    except DataError:
+    except NothingThere:
         files = []
-    now, then = {f.name: f.size for f in files}, {f.name: f.size for f in plan.files}
+    now, then = {f.name: f for f in files}, {f.name: f for f in plan.files}
     new, gone = sorted(now.keys() - then.keys()), sorted(then.keys() - now.keys())
-    other = sorted(n for n in now.keys() & then.keys() if now[n] != then[n])
+    other = sorted(n for n in now.keys() & then.keys() if _is_other(now[n], then[n]))
     found = []
     for names, one, many in (
         (new, "new file", "new files"),
@@ -101,6 +103,20 @@ def listing_changes(plan: Plan, recipe: Recipe) -> list[str]:
         if names:
             found.append(f"{one} {names[0]}" if len(names) == 1 else f"{len(names)} {many}, {names[0]} first")
     return sorted(found, reverse=True)
+
+
+def _is_other(now: InputFile, then: File) -> bool:
+    if now.size != then.size or now.format == unread.FORMAT:
+        return now.size != then.size
+    return now.stamp != then.stamp and not is_same(now.path, then.stamp, then.digest)
+
+
+def relocated(plan: Plan, recipe: Recipe) -> Plan:
+    """The plan reading its files, found unchanged, where the recipe now says they are."""
+    root, files = inputs.list_files(recipe.input, Path(recipe.base))
+    stamps = {f.name: f.stamp for f in files}
+    planned = tuple(msgspec.structs.replace(f, stamp=stamps.get(f.name, f.stamp)) for f in plan.files)
+    return msgspec.structs.replace(plan, root=str(root), files=planned)
 
 
 class IdRecords:

@@ -6,6 +6,8 @@ another's work and recipes that begin alike share their first passes.
 """
 
 import base64
+import bisect
+import contextlib
 import hashlib
 import os
 import unicodedata
@@ -18,9 +20,12 @@ import msgspec
 import pyarrow as pa
 
 from curate import stages
-from curate.errors import ConfigError
+from curate.errors import ConfigError, DataError
+from curate.io import unread
 from curate.io.files import is_remote, sha256_of
 from curate.io.inputs import InputFile, Slice
+from curate.io.sources import join
+from curate.io.stamps import is_same
 from curate.recipe.recipe import CHECKPOINT, Recipe, Step
 from curate.schema import DROP
 from curate.stage import Stage
@@ -50,6 +55,7 @@ class File(msgspec.Struct, frozen=True):
     format: str
     size: int
     digest: str
+    stamp: str = ""  # of the time it was listed; names nothing
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +83,18 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             return Path(self.store)
         base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
         return Path(os.environ.get("CURATE_CACHE") or Path(base) / "curate")
+
+    def check_unchanged(self, slices: Sequence[Slice]) -> None:
+        """DataError when a file of a unit is not what it was: what is read has the planned content's name."""
+        for name in sorted({s.path for s in slices if s.format != unread.FORMAT}):
+            file = self.files[bisect.bisect_left(self.files, name, key=lambda f: f.name)]
+            address = join(self.root, name)
+            with contextlib.suppress(FileNotFoundError):  # reading says that
+                if not is_same(address, file.stamp, file.digest):
+                    raise DataError(
+                        f"`{address}` is not what it was when the run was planned",
+                        hint="restore it, or plan anew with --fresh",
+                    )
 
     def unit_names(self) -> list[str]:
         width = max(5, len(str(len(self.units) - 1)))
@@ -303,4 +321,4 @@ def check_schema(recipe: Recipe, schema: pa.Schema) -> pa.Schema:
 
 
 def planned_file(file: InputFile, digest: str) -> File:
-    return File(file.name, file.format, file.size, digest)
+    return File(file.name, file.format, file.size, digest, file.stamp)

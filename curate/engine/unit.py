@@ -119,10 +119,12 @@ class UnitRows:
         return self.plan.units[self.job.number]
 
     def _input(self, link: int) -> Iterator[Any]:
+        self.plan.check_unchanged(self.slices)
         yield from inputs.read(
             self.plan.root, self.slices, self.plan.recipe.input, self.schema, self.report,
             batch_rows=self.job.batch_rows, max_document_bytes=self.plan.recipe.max_document_mb << 20, first_link=link,
         )  # fmt: skip
+        self.plan.check_unchanged(self.slices)  # while it was read
 
     def _part(self, source: Pass) -> Iterator[pa.RecordBatch]:
         folder = pass_folder(self.plan, self.job.run, source)

@@ -16,6 +16,7 @@ from curate.io import unread
 from curate.io.documents import FORMATS as DOCUMENTS
 from curate.io.files import is_remote
 from curate.io.slices import Input, InputFile, near_names
+from curate.io.stamps import is_local, stamp
 
 FORMATS = ("warc", "jsonl", "parquet", *DOCUMENTS)
 _PACKED = ("gz", "zst", "zstd")
@@ -28,12 +29,17 @@ _ENDINGS = {
 }
 
 
+class NothingThere(DataError):
+    """A path of the input leads to no file."""
+
+
 def list_files(config: Input, base: Path) -> tuple[str, list[InputFile]]:
     """The input root and its files, sorted by name. Relative paths start from `base`."""
     if config.format is not None and config.format not in FORMATS:
         hint = near_names(config.format, FORMATS)
         raise ConfigError(f"unknown format `{config.format}`", hint=hint, where="input")
     sizes: dict[str, int] = {}
+    stamps: dict[str, str] = {}
     formats: dict[str, str] = {}
     own: dict[str, bool] = {}
     roots, systems = [], []
@@ -44,17 +50,20 @@ def list_files(config: Input, base: Path) -> tuple[str, list[InputFile]]:
         files = _files(system, address, root, kind)
         if kind == "directory" and not config.format:
             _some_known(path, files)
-        for name, size in files.items():
-            sizes[name], formats[name] = size, _format(name, config.format, kind == "directory")
+        for name, about in files.items():
+            sizes[name], stamps[name] = int(about["size"]), stamp(system, name, about)
+            formats[name] = _format(name, config.format, kind == "directory")
             own[name] = _is_own(system, name, root, own)
         if not files:
-            raise DataError(f"nothing to read at `{path}`", hint=f"looked at {address}", where="input")
+            raise NothingThere(f"nothing to read at `{path}`", hint=f"looked at {address}", where="input")
     if len({str(system.protocol) for system in systems}) > 1:
         raise ConfigError("the paths lie on different systems", hint="one input, one system", where="input")
     root = os.path.commonpath(roots)
     found = [
-        InputFile(_address(systems[0], name), _relative(name, root), formats[name], sizes[name], own[name])
-        for name in sizes
+        InputFile(
+            _address(systems[0], name), _relative(name, root), formats[name], size, own[name], stamps[name]
+        )
+        for name, size in sizes.items()
     ]
     return _address(systems[0], root), sorted(found, key=lambda file: file.name)
 
@@ -77,7 +86,7 @@ def _look(path: str, base: Path) -> tuple[Any, str, str, str]:
     except Exception as error:  # every kind of store has errors of its own
         raise DataError(f"cannot open `{path}`: {error}", hint="check the address and the keys") from error
     if not there and not set("*?[") & set(address):
-        raise DataError(f"there is nothing at `{path}`", hint=_beside(system, address), where="input")
+        raise NothingThere(f"there is nothing at `{path}`", hint=_beside(system, address), where="input")
     if kind == "directory":
         return system, address, address, kind
     first = min((address.find(c) for c in "*?[" if c in address), default=-1) if kind == "glob" else -1
@@ -91,13 +100,13 @@ def _beside(system: Any, address: str) -> str:
     return near_names(name, [str(n).rpartition("/")[2] for n in system.ls(folder or "/", detail=False)][:50])
 
 
-def _files(system: Any, address: str, root: str, kind: str) -> dict[str, int]:
-    # address -> size; folders that a glob matches are walked
+def _files(system: Any, address: str, root: str, kind: str) -> dict[str, dict[str, Any]]:
+    # address -> what the system says of it; folders that a glob matches are walked
     if kind == "file":
-        return {address: int(system.info(address)["size"])}
+        return {address: system.info(address)}
     matched = {address: {"type": "directory"}} if kind == "directory" else system.glob(address, detail=True)
     spelled = {part[0] for part in address[len(root) :].split("/") if part[:1] in ("_", ".")}
-    sizes: dict[str, int] = {}
+    found: dict[str, dict[str, Any]] = {}
     for name, info in matched.items():
         below = system.find(name, detail=True) if info["type"] == "directory" else {name: info}
         if info["type"] == "directory":
@@ -105,11 +114,11 @@ def _files(system: Any, address: str, root: str, kind: str) -> dict[str, int]:
         for file, about in below.items():
             hidden = {part[0] for part in file[len(root) :].split("/") if part[:1] in ("_", ".")}
             if about["type"] == "file" and not hidden - spelled:
-                sizes[file] = int(about["size"])
-    return sizes
+                found[file] = about
+    return found
 
 
-def _some_known(path: str, files: dict[str, int]) -> None:
+def _some_known(path: str, files: dict[str, dict[str, Any]]) -> None:
     if files and not any(_ending(name) in _ENDINGS for name in files):
         endings = sorted({f".{_ending(name)}" for name in files})[:8]
         raise ConfigError(
@@ -170,12 +179,8 @@ def _refuse_incomplete(system: Any, folder: str) -> None:
         )
 
 
-def _is_local(system: Any) -> bool:
-    return "file" in (system.protocol if isinstance(system.protocol, tuple) else (system.protocol,))
-
-
 def _address(system: Any, name: str) -> str:
-    return name if _is_local(system) else str(system.unstrip_protocol(name))
+    return name if is_local(system) else str(system.unstrip_protocol(name))
 
 
 def _relative(name: str, root: str) -> str:

@@ -175,12 +175,11 @@ def _report_ids(
     for group in range(parquet.metadata.num_row_groups):
         ordinal = start
         footer = parquet.metadata.row_group(group)
-        names = [column, *documents] if _may_be_bad(footer, documents, cap) else [column]
+        look = _may_be_bad(footer, documents, cap)
+        rows, names = (1 << 10, list({column, *documents})) if look else (1 << 16, [column])
         try:
-            for batch in parquet.iter_batches(
-                1 << 16 if len(names) == 1 else 1 << 10, row_groups=[group], columns=names, use_threads=False
-            ):
-                bad = _bad_documents(batch, documents, cap) if len(names) > 1 else ()
+            for batch in parquet.iter_batches(rows, row_groups=[group], columns=names, use_threads=False):
+                bad = _bad_documents(batch, documents, cap) if look else ()
                 ids = _cast(batch.column(column), pa.string()).cast(pa.binary()).to_pylist()
                 for row, value in enumerate(ids, ordinal):
                     if value is not None and not (bad and bad[row - ordinal]):

@@ -57,6 +57,9 @@ class InputFile(msgspec.Struct, frozen=True):
     format: str
     size: int
     own_ids: bool = False  # a part of one of our own outputs: its ids stay
+    stamp: str = (
+        ""  # changes when the file is written: its time locally, an etag or time in a store; '' unknown
+    )
 
 
 class Slice(msgspec.Struct, frozen=True):

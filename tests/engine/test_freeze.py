@@ -1,14 +1,19 @@
 """Planning: what the scan of the input decides, and how a change of the input is noticed."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 
+import fsspec
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import curate.engine.run as engine
-from curate.engine.freeze import freeze
+from curate.engine.freeze import freeze, listing_changes, relocated
+from curate.errors import DataError
 from curate.recipe.recipe import from_tree
 from curate.recipe.tree import Tree
 
@@ -51,3 +56,60 @@ def test_which_row_of_an_id_is_kept_does_not_depend_on_the_units(tmp_path, write
     assert len(planned(made).units) > 2
     assert found[0] == found[1]
     assert found[0] == ({"null_text": 1, "duplicate_id": 1}, [*(row["docid"] for row in filling), "x"])
+
+
+@pytest.fixture
+def two_files(tmp_path) -> Path:
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b"):
+        write_jsonl(tmp_path / f"in/{name}.jsonl", [{"text": f"{name}{n}"} for n in range(3)])
+    return tmp_path / "in"
+
+
+def edit(file: Path) -> None:
+    """Another content of the same size, written an hour later."""
+    file.write_bytes(file.read_bytes().replace(b"1", b"7"))
+    os.utime(file, (file.stat().st_atime, file.stat().st_mtime + 3600))
+
+
+def test_a_file_edited_between_planning_and_reading_stops_the_run(two_files, tmp_path, monkeypatch):
+    """Its rows would lie in the work store under the old content's name."""
+    plan_then_edit = lambda *given: (freeze(*given), edit(two_files / "b.jsonl"))[0]  # noqa: E731
+    made = recipe(two_files, tmp_path / "out", [{"clean_text": {}}, "checkpoint"])
+    monkeypatch.setattr(engine, "freeze", plan_then_edit)
+    with pytest.raises(DataError, match=r"b\.jsonl` is not what it was"):
+        engine.run(made, workers=1)
+    with pytest.raises(DataError, match=r"changed file b\.jsonl"):
+        engine.run(made, workers=1)
+
+
+def test_a_file_of_the_same_size_is_compared_by_content_where_its_stamp_is_another(two_files, tmp_path):
+    made = recipe(two_files, tmp_path / "out")
+    plan = planned(made)
+    os.utime(two_files / "a.jsonl", (1, 1))
+    assert listing_changes(plan, made) == []
+    plan.check_unchanged(plan.units[0])
+    edit(two_files / "a.jsonl")
+    assert listing_changes(plan, made) == ["changed file a.jsonl"]
+    with pytest.raises(DataError, match=r"a\.jsonl"):
+        plan.check_unchanged(plan.units[0])
+
+
+def test_a_file_of_a_store_is_noticed_as_well(tmp_path):
+    store = fsspec.filesystem("memory")
+    store.pipe_file("/stamps/a.jsonl", lines({"text": "one"}))
+    made = recipe("memory://stamps", tmp_path / "out")
+    plan = planned(made)
+    plan.check_unchanged(plan.units[0])
+    store.pipe_file("/stamps/a.jsonl", lines({"text": "two"}))
+    assert listing_changes(plan, made) == ["changed file a.jsonl"]
+    with pytest.raises(DataError, match=r"a\.jsonl"):
+        plan.check_unchanged(plan.units[0])
+
+
+def test_an_input_that_moved_is_read_where_it_is(two_files, tmp_path):
+    plan = planned(recipe(two_files, tmp_path / "out"))
+    made = recipe(shutil.move(two_files, tmp_path / "moved"), tmp_path / "out")
+    assert listing_changes(plan, made) == []
+    moved = relocated(plan, made)
+    assert moved == msgspec.structs.replace(plan, root=str(tmp_path / "moved"))
