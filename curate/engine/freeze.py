@@ -28,10 +28,11 @@ from curate.engine.plan import (
     recipe_digest,
 )  # fmt: skip
 from curate.engine.unit import DUPLICATES
+from curate.errors import ConfigError
 from curate.io import inputs, unread
 from curate.io.files import Folder
 from curate.io.inputs import InputFile, Slice
-from curate.io.listing import NothingThere
+from curate.io.listing import NothingThere, path_that_takes_in
 from curate.io.stamps import is_same
 from curate.recipe.recipe import Recipe
 
@@ -41,6 +42,8 @@ _FILE_ROWS = 1 << 40  # a row's place: file number * this + ordinal
 def freeze(recipe: Recipe, stage_files: Sequence[str], listen: Listener, out: Folder | None = None) -> Plan:
     """The plan of a recipe on the input as it is now. Reads every input file once; writes only into `out`."""
     base = Path(recipe.base)
+    if recipe.output.path:
+        _refuse_output_in_input(recipe, base)
     root, files = inputs.list_files(recipe.input, base)
     schema = inputs.input_schema(root, files, recipe.input)
     check_schema(recipe, schema)
@@ -72,6 +75,17 @@ def freeze(recipe: Recipe, stage_files: Sequence[str], listen: Listener, out: Fo
         columns=encode_schema(schema), duplicate_ids=duplicates, store=store_of(recipe),
         passes=compile_passes(resolved, inputs_digest(planned, recipe), schema, parquet_only),
     )  # fmt: skip
+
+
+def _refuse_output_in_input(recipe: Recipe, base: Path) -> None:
+    output = recipe.output.path.rstrip("/")
+    path = path_that_takes_in(recipe.input, base, f"{output}/part-00000.{recipe.output.format}")
+    if path:
+        raise ConfigError(
+            f"the output lies inside the input folder: `{output}` would be read as part of `{path}`",
+            hint="choose another output, or a glob that leaves it out",
+            where="output",
+        )
 
 
 def store_of(recipe: Recipe) -> str:

@@ -7,6 +7,7 @@ names are relative to, is the longest common folder of the paths before their fi
 """
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,47 @@ def list_files(config: Input, base: Path) -> tuple[str, list[InputFile]]:
     return _address(systems[0], root), sorted(found, key=lambda file: file.name)
 
 
+def path_that_takes_in(config: Input, base: Path, file: str) -> str:
+    """The path of the input that a new file at `file` would belong to; "" when there is none."""
+    from fsspec.utils import glob_translate
+
+    for path in config.paths:
+        system, address, root, kind = _look(path, base)
+        place = _place_below(system, root, file)
+        if kind == "file" or not place or _marks(place[len(root) :]) - _marks(address[len(root) :]):
+            continue
+        matches = re.compile(glob_translate(address)).match
+        if kind == "directory" or any(matches(place[:end]) for end in _ends(place, len(root))):
+            return path
+    return ""
+
+
+def _place_below(system: Any, root: str, file: str) -> str:
+    # address of the file in the system when it lies below the root; links are followed on a disk
+    from fsspec.core import url_to_fs
+
+    if is_local(system) != (not is_remote(file)):
+        return ""
+    if is_local(system):
+        below = os.path.relpath(os.path.realpath(file.removeprefix("file://")), os.path.realpath(root))
+        return "" if below.startswith("../") else f"{root.rstrip('/')}/{below}"
+    other, place = url_to_fs(file, use_listings_cache=False)
+    same = other.protocol == system.protocol and place.startswith(f"{root.rstrip('/')}/")
+    return str(place) if same else ""
+
+
+def _ends(place: str, start: int) -> Iterator[int]:
+    # of the path itself and of each folder above it
+    while len(place) > start:
+        yield len(place)
+        place = place.rpartition("/")[0]
+
+
+def _marks(below: str) -> set[str]:
+    # `_` and `.` where they begin a name: such files are passed over
+    return {part[0] for part in below.split("/") if part[:1] in ("_", ".")}
+
+
 def _look(path: str, base: Path) -> tuple[Any, str, str, str]:
     # (file system, address there, root, "directory" | "file" | "glob")
     from fsspec.core import url_to_fs
@@ -105,15 +147,14 @@ def _files(system: Any, address: str, root: str, kind: str) -> dict[str, dict[st
     if kind == "file":
         return {address: system.info(address)}
     matched = {address: {"type": "directory"}} if kind == "directory" else system.glob(address, detail=True)
-    spelled = {part[0] for part in address[len(root) :].split("/") if part[:1] in ("_", ".")}
+    spelled = _marks(address[len(root) :])
     found: dict[str, dict[str, Any]] = {}
     for name, info in matched.items():
         below = system.find(name, detail=True) if info["type"] == "directory" else {name: info}
         if info["type"] == "directory":
             _refuse_incomplete(system, name)
         for file, about in below.items():
-            hidden = {part[0] for part in file[len(root) :].split("/") if part[:1] in ("_", ".")}
-            if about["type"] == "file" and not hidden - spelled:
+            if about["type"] == "file" and not _marks(file[len(root) :]) - spelled:
                 found[file] = about
     return found
 

@@ -13,7 +13,7 @@ import pytest
 
 import curate.engine.run as engine
 from curate.engine.freeze import freeze, listing_changes, relocated
-from curate.errors import DataError
+from curate.errors import ConfigError, DataError
 from curate.recipe.recipe import from_tree
 from curate.recipe.tree import Tree
 
@@ -113,3 +113,53 @@ def test_an_input_that_moved_is_read_where_it_is(two_files, tmp_path):
     assert listing_changes(plan, made) == []
     moved = relocated(plan, made)
     assert moved == msgspec.structs.replace(plan, root=str(tmp_path / "moved"))
+
+
+@pytest.mark.parametrize(
+    ("path", "output"),
+    [
+        ("in", "in"), ("in", "in/out"), ("in", "in/a/b"), ("in/", "link/out"), ("link", "in/out"), ("in/**", "in/x/out"),
+        ("i*", "in/out"), ("in/*", "in/out"), (".", "out"), (["other", "in"], "in/out"),
+    ],
+)  # fmt: skip
+def test_an_output_that_the_input_would_take_in_is_refused(two_files, tmp_path, monkeypatch, path, output):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to("in")
+    shutil.copytree("in", "other")
+    with pytest.raises(ConfigError, match="inside the input folder"):
+        engine.run(recipe(path, Path(output)), workers=1)
+
+
+@pytest.mark.parametrize(
+    ("path", "output"),
+    [
+        ("in/*.jsonl", "in/out"),
+        ("in/a.jsonl", "in/a"),
+        ("in", "in/_out"),
+        ("in", "in-out"),
+        ("in/*/x.jsonl", "in/out"),
+    ],
+)
+def test_an_output_beside_the_files_of_the_input_is_fine(two_files, tmp_path, monkeypatch, path, output):
+    monkeypatch.chdir(tmp_path)
+    (two_files / "sub").mkdir()
+    write_jsonl(two_files / "sub/x.jsonl", [{"text": "x"}])
+    engine.run(recipe(path, Path(output)), workers=1)
+    assert listing_changes(planned(recipe(path, tmp_path / "elsewhere")), recipe(path, Path(output))) == []
+
+
+def test_an_output_inside_an_input_of_a_store_is_refused():
+    store = fsspec.filesystem("memory")
+    store.pipe_file("/inside/in/a.jsonl", lines({"text": "one"}))
+    with pytest.raises(ConfigError, match="inside the input folder"):
+        planned(recipe("memory://inside/in", "memory://inside/in/out"))
+    planned(recipe("memory://inside/in", "memory://inside/in-out"))
+    planned(recipe("memory://inside/in/*.jsonl", "memory://inside/in/out"))
+
+
+def test_an_unfinished_output_in_the_input_is_named(two_files, tmp_path):
+    """Not told as files that are missing."""
+    plan = planned(recipe(two_files, tmp_path / "out"))
+    (two_files / "_curate").mkdir()
+    with pytest.raises(DataError, match="not complete"):
+        listing_changes(plan, recipe(two_files, tmp_path / "out"))
