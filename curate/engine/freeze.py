@@ -16,7 +16,6 @@ import curate
 from curate.engine import shuffle
 from curate.engine.log import Listener
 from curate.engine.plan import (
-    KEYS_ABOVE_BYTES,
     File,
     Plan,
     check_schema,
@@ -26,6 +25,7 @@ from curate.engine.plan import (
     pack_units,
     planned_file,
     recipe_digest,
+    resolved,
 )  # fmt: skip
 from curate.engine.unit import DUPLICATES
 from curate.errors import ConfigError
@@ -62,18 +62,14 @@ def freeze(recipe: Recipe, stage_files: Sequence[str], listen: Listener, out: Fo
     planned = tuple(planned_file(f, s.digest) for f, s in zip(files, scans, strict=True))
     slices = [piece for s in scans for piece in s.slices]
     units = pack_units(slices, recipe.unit_mb << 20)
-    if recipe.output.dropped is None:
-        output = msgspec.structs.replace(recipe.output, dropped="keys" if size > KEYS_ABOVE_BYTES else "full")
-        resolved = msgspec.structs.replace(recipe, output=output)
-    else:
-        resolved = recipe
+    whole = resolved(recipe, size)
     duplicates = ids.write_repeated(out, units, [f.name for f in files])
     parquet_only = all(f.format == "parquet" for f in files)
     return Plan(
-        curate=curate.__version__, recipe=resolved, digest=recipe_digest(recipe),
+        curate=curate.__version__, recipe=whole, digest=recipe_digest(whole),
         stage_files=tuple(str(Path(f).resolve()) for f in stage_files), root=str(root), files=planned, units=units,
         columns=encode_schema(schema), duplicate_ids=duplicates, store=store_of(recipe),
-        passes=compile_passes(resolved, inputs_digest(planned, recipe), schema, parquet_only),
+        passes=compile_passes(whole, inputs_digest(planned, recipe), schema, parquet_only),
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import bisect
 import contextlib
 import hashlib
 import os
+import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -32,6 +33,9 @@ from curate.stage import Stage
 
 FORMAT = 1  # raise when the same plan would give other bytes
 KEYS_ABOVE_BYTES = 10 << 30  # dropped rows keep only their keys when the input is larger
+_LIBRARIES = ("pyarrow", "numba", "numpy")  # whose versions may decide any pass's bytes
+_READERS = {"warc": ("fastwarc", "resiliparse"), "jsonl": ("msgspec", "zstandard")}
+_WRITERS = {"jsonl.zst": ("msgspec", "zstandard")}
 
 
 class Pass(msgspec.Struct, frozen=True, kw_only=True):
@@ -204,16 +208,21 @@ def _fingerprint(
         "seed": recipe.seed,
         "max_document_mb": recipe.max_document_mb,
         "output": [recipe.output.format if final else None, msgspec.to_builtins(recipe.output.dropped)],
-        "libraries": {"pyarrow": version("pyarrow"), "unicode": unicodedata.unidata_version},
+        "libraries": versions(*_LIBRARIES, *(_WRITERS.get(recipe.output.format, ()) if final else ())),
     }
     return digest_of("pass", content)
+
+
+def versions(*libraries: str) -> dict[str, str]:
+    """Versions of libraries, and of the Unicode tables of Python."""
+    return {"unicode": unicodedata.unidata_version} | {name: version(name) for name in libraries}
 
 
 def step_identity(step: Step, base: str) -> dict[str, Any]:
     """What of a step decides its output: config, versions of stage and libraries, content of the files it names."""
     spec = step.spec()
     config = step.settings()
-    user_file = stages.file_of(step.stage)
+    file = stages.file_of(step.stage) or _file_outside(spec.module)
     return {
         "index": step.index,  # names the folder of its dropped rows
         "stage": step.stage,
@@ -223,15 +232,32 @@ def step_identity(step: Step, base: str) -> dict[str, Any]:
         "config": step.config,
         "libraries": {name: version(name) for name in (*spec.libraries, *(["duckdb"] if step.when else []))},
         "files": [sha256_of(Path(base) / file) for file in (spec.files(config) if spec.files else ())],
-        "code": sha256_of(user_file) if user_file else "",
+        "code": sha256_of(file) if file else "",
     }
 
 
-def recipe_digest(recipe: Recipe) -> str:
-    """Name of everything in a recipe that decides rows, the input's content apart."""
+def _file_outside(module: str) -> str | None:
+    # of a stage that another package brings; ours are told by the stage's version
+    file = sys.modules[module].__file__ if module in sys.modules else None
+    return None if module.partition(".")[0] == "curate" else file
+
+
+def resolved(recipe: Recipe, input_bytes: int) -> Recipe:
+    """The recipe with what it leaves to the size of the input filled in."""
+    if recipe.output.dropped is not None:
+        return recipe
+    dropped: Literal["keys", "full"] = "keys" if input_bytes > KEYS_ABOVE_BYTES else "full"
+    return msgspec.structs.replace(recipe, output=msgspec.structs.replace(recipe.output, dropped=dropped))
+
+
+def recipe_digest(recipe: Recipe, input_bytes: int = 0) -> str:
+    """Name of everything in a recipe that decides rows, the input's content and place apart."""
+    recipe = resolved(recipe, input_bytes)
+    readers = [name for libraries in _READERS.values() for name in libraries]
     content = {
         "format": FORMAT,
-        "input": msgspec.to_builtins(recipe.input),
+        "input": _reading(recipe),
+        "libraries": versions(*_LIBRARIES, *readers),
         "steps": [step_identity(s, recipe.base) for s in recipe.steps if s.stage != CHECKPOINT],
         "order": [s.stage for s in recipe.steps],
         "seed": recipe.seed,
@@ -244,14 +270,20 @@ def recipe_digest(recipe: Recipe) -> str:
 
 def inputs_digest(files: Sequence[File], recipe: Recipe) -> str:
     """Name of the input's content and of how it is read and cut."""
-    reading = msgspec.to_builtins(recipe.input)
-    del reading["path"]
     content = {
         "files": [[f.name, f.size, f.digest] for f in files],
-        "reading": reading,
+        "reading": _reading(recipe),
+        "libraries": versions(*(name for f in {f.format for f in files} for name in _READERS.get(f, ()))),
         "unit_mb": recipe.unit_mb,
     }
     return digest_of("input", content)
+
+
+def _reading(recipe: Recipe) -> dict[str, Any]:
+    # how the input is read, not where it lies
+    reading: dict[str, Any] = msgspec.to_builtins(recipe.input)
+    del reading["path"]
+    return reading
 
 
 def digest_of(tag: str, content: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 
 import fsspec
@@ -11,8 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import curate.engine.plan as plan_module
 import curate.engine.run as engine
+from curate import stages
 from curate.engine.freeze import freeze, listing_changes, relocated
+from curate.engine.plan import recipe_digest
 from curate.errors import ConfigError, DataError
 from curate.recipe.recipe import from_tree
 from curate.recipe.tree import Tree
@@ -118,7 +122,7 @@ def test_an_input_that_moved_is_read_where_it_is(two_files, tmp_path):
 @pytest.mark.parametrize(
     ("path", "output"),
     [
-        ("in", "in"), ("in", "in/out"), ("in", "in/a/b"), ("in/", "link/out"), ("link", "in/out"), ("in/**", "in/x/out"),
+        ("in", "in/out"), ("in", "in/a/b"), ("in/", "link/out"), ("link", "in/out"), ("in/**", "in/x/out"),
         ("i*", "in/out"), ("in/*", "in/out"), (".", "out"), (["other", "in"], "in/out"),
     ],
 )  # fmt: skip
@@ -163,3 +167,67 @@ def test_an_unfinished_output_in_the_input_is_named(two_files, tmp_path):
     (two_files / "_curate").mkdir()
     with pytest.raises(DataError, match="not complete"):
         listing_changes(plan, recipe(two_files, tmp_path / "out"))
+
+
+def test_a_recipe_is_the_same_however_its_path_and_defaults_are_spelled(two_files, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plan = planned(recipe("in", tmp_path / "out"))
+    for made in (
+        recipe(two_files, tmp_path / "out"), recipe("./in/*", tmp_path / "out"),
+        recipe(shutil.copytree("in", "copy"), tmp_path / "out"), recipe("in", tmp_path / "out", output={"dropped": "full"}),
+    ):  # fmt: skip
+        assert recipe_digest(made, sum(f.size for f in plan.files)) == plan.digest == planned(made).digest
+    keys = recipe("in", tmp_path / "out", output={"dropped": "keys"})
+    assert recipe_digest(keys) != plan.digest
+    assert recipe_digest(recipe("in", tmp_path / "out"), 11 << 30) == recipe_digest(keys)
+    assert recipe_digest(recipe("in", tmp_path / "out", reading={"columns": {"lang": "l"}})) != plan.digest
+
+
+@pytest.mark.parametrize(
+    ("library", "input_format", "output", "renamed"),
+    [
+        ("numba", "parquet", {}, [True, True]), ("numpy", "jsonl", {}, [True, True]),
+        ("msgspec", "jsonl", {}, [True, True]), ("msgspec", "parquet", {}, [False, False]),
+        ("zstandard", "parquet", {"format": "jsonl.zst"}, [False, True]),
+        ("fastwarc", "warc", {}, [True, True]), ("resiliparse", "warc", {}, [True, True]),
+        ("fastwarc", "jsonl", {}, [False, False]),
+    ],
+)  # fmt: skip
+def test_a_pass_is_named_by_the_libraries_that_decide_its_bytes(
+    tmp_path, monkeypatch, library, input_format, output, renamed
+):
+    file = tmp_path / f"in.{input_format}"
+    if input_format == "warc":
+        file.write_bytes(b"WARC/1.0\r\nWARC-Type: warcinfo\r\nContent-Length: 0\r\n\r\n\r\n\r\n")
+    else:
+        {"jsonl": write_jsonl, "parquet": write_parquet}[input_format](file, [{"text": "a"}])
+    made = recipe(file, tmp_path / "out", [{"clean_text": {}}, "checkpoint", {"sample": {}}], output=output)
+    before = [one.fingerprint for one in planned(made).passes]
+    monkeypatch.setattr(plan_module, "version", lambda name: "99" if name == library else version(name))
+    after = [one.fingerprint for one in planned(made).passes]
+    assert [a != b for a, b in zip(after, before, strict=True)] == renamed
+
+
+def test_the_code_of_a_stage_of_another_package_is_part_of_its_name(two_files, tmp_path, monkeypatch):
+    site = tmp_path / "site"
+    (site / "far-1.0.dist-info").mkdir(parents=True)
+    (site / "far-1.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: far\nVersion: 1.0\n")
+    (site / "far-1.0.dist-info/entry_points.txt").write_text("[curate.stages]\nfar = far_stage:far\n")
+    code = (
+        "import msgspec\nfrom curate.stage import stage\n"
+        "class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):\n    pass\n"
+        "@stage('far', version=1, config=Config, reads=['text'], writes={})\ndef far(batch, config):\n    return batch\n"
+    )
+    (site / "far_stage.py").write_text(code)
+    monkeypatch.syspath_prepend(site)
+    stages._entry_points.cache_clear()
+    try:
+        made = recipe(two_files, tmp_path / "out", [{"far": {}}])
+        prints = [planned(made).passes[0].fingerprint]
+        (site / "far_stage.py").write_text(f"{code}# another\n")
+        prints.append(planned(made).passes[0].fingerprint)
+        (site / "far_stage.py").write_text(code)
+        prints.append(planned(made).passes[0].fingerprint)
+    finally:
+        stages._entry_points.cache_clear()
+    assert prints[0] == prints[2] != prints[1]
