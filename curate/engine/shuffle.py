@@ -5,6 +5,7 @@ index. A later task merges the rows of one range of the first key column out of 
 row group of each. Key columns are integers, the first uint64.
 """
 
+import bisect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -134,10 +135,11 @@ def merge(files: Sequence[Any], key: Sequence[str], low: int = 0, high: int = U6
 def _row_groups(file: Any, column: str, low: int, high: int) -> Iterator[pa.Table]:
     reader = pq.ParquetFile(file)
     index = reader.schema_arrow.get_field_index(column)
-    for group in range(reader.num_row_groups):
-        statistics = reader.metadata.row_group(group).column(index).statistics
-        if statistics is not None and (statistics.max < low or statistics.min > high):
-            continue
+    groups, metadata = range(reader.num_row_groups), reader.metadata
+    first = bisect.bisect_left(groups, low, key=lambda g: metadata.row_group(g).column(index).statistics.max)
+    for group in groups[first:]:
+        if metadata.row_group(group).column(index).statistics.min > high:
+            break
         table = reader.read_row_group(group, use_threads=False)
         kind = table.schema.field(column).type
         inside = pc.and_(

@@ -3,6 +3,7 @@
 import io
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -113,3 +114,21 @@ def test_ranges_cover_every_key_once(rows, per_task):
     assert ranges[-1][1] == U64_MAX
     assert all(before[1] + 1 == after[0] for before, after in pairwise(ranges))
     assert len(ranges) == max(1, min(4096, -(-rows // per_task)))
+
+
+def test_a_range_looks_at_few_row_groups(tmp_path, monkeypatch):
+    """A file has thousands, and is read by hundreds of ranges."""
+    monkeypatch.setattr(shuffle, "ROW_GROUP_ROWS", 1)
+    whole = sorted_file([table_of([(n // 2, 0) for n in range(1000)])], tmp_path)
+    looked = []
+
+    class Watched(pq.ParquetFile):
+        @property
+        def metadata(self):
+            whole = super().metadata
+            return SimpleNamespace(row_group=lambda group: looked.append(group) or whole.row_group(group))
+
+    monkeypatch.setattr(shuffle.pq, "ParquetFile", Watched)
+    assert [row[0] for row in rows_of(merge([whole], KEY, 300, 301))] == [300, 300, 301, 301]
+    assert rows_of(merge([whole], KEY, 500, 600)) == []
+    assert len(looked) < 30
