@@ -3,6 +3,7 @@
 Precedence: flag > recipe > CURATE_* environment > default; `Recipe.origins` says where each value came from.
 """
 
+import copy
 import difflib
 import os
 import re
@@ -15,6 +16,7 @@ import msgspec
 from curate import stages
 from curate.errors import ConfigError
 from curate.io.inputs import Input
+from curate.recipe.hints import meaning, nearest
 from curate.recipe.tree import Path as Place
 from curate.recipe.tree import Tree, parse, scalar
 from curate.stage import Stage
@@ -106,6 +108,7 @@ def from_tree(
     tree: Tree, *, sets: Sequence[str] = (), output: str = "", default_name: str = "recipe", base: str = "."
 ) -> Recipe:
     """Check a parsed recipe. Relative paths start from `base`, the current folder as for any command."""
+    tree = Tree(copy.deepcopy(tree.root), tree.name, dict(tree.places))  # the caller's dict stays as it is
     root = tree.root
     if not isinstance(root, dict):
         raise ConfigError("a recipe is a mapping with `input`, `stages` and `output`", where=tree.name)
@@ -113,7 +116,7 @@ def from_tree(
     for variable, place in _ENVIRONMENT.items():
         if variable in os.environ and place[0] not in root:
             root[place[0]] = scalar(os.environ[variable])
-            origins[place[0]] = variable
+            origins[place[0]] = tree.places[place] = variable
     for text in sets:
         origins[_set(tree, text)] = "flag"
     if output:
@@ -181,7 +184,7 @@ def _build(name: str, keys: dict[str, Any], index: int, seed: int, place: Place,
     extra = {key: keys.pop(key) for key in _STEP_KEYS if key in keys}
     if name == CHECKPOINT:
         if keys or extra:
-            raise ConfigError("`checkpoint` takes no options", where=where)
+            raise ConfigError("`checkpoint` takes no options", where=where, hint="write `- checkpoint`")
         return Step(index=index, stage=name, name=name, config={})
     try:
         spec = stages.find(name)
@@ -201,7 +204,11 @@ def _build(name: str, keys: dict[str, Any], index: int, seed: int, place: Place,
             "a step's `name` is lower-case letters, digits and _", where=tree.place((*place, "name"))
         )
     if step.when and (spec.is_global or name == "select"):
-        raise ConfigError(f"`{name}` takes no `when`", where=tree.place((*place, "when")))
+        raise ConfigError(
+            f"`{name}` takes no `when`", where=tree.place((*place, "when")),
+            hint="drop the other rows before it: `- select: \"...\"`" if spec.is_global else
+            f'say it in the predicate: `where: "({step.when}) is not true or ({step.config["where"]})"`',
+        )  # fmt: skip
     for guard in ("max_drop", "max_drop_per_source"):
         if not 0 <= (getattr(step, guard) or 0) <= 1:
             raise ConfigError(f"`{guard}` is a share from 0 to 1", where=tree.place((*place, guard)))
@@ -220,27 +227,21 @@ def _convert(
             inner.append(key or (int(position) if position.isdigit() else 0))
         unknown = re.search(r"unknown field `(.*)`", message)
         if unknown:
-            near = _nearest(unknown[1], kind, inner, known)
+            near = nearest(unknown[1], kind, inner, known)
             where = tree.place((*place, *inner, unknown[1]))
             raise ConfigError(f"unknown key `{unknown[1]}`{context}", where=where, hint=near) from None
         missing = re.search(r"missing required field `(.*)`", message)
         if missing:
             raise ConfigError(
-                f"`{missing[1]}` is missing{context}", where=tree.place((*place, *inner))
-            ) from None
+                f"`{missing[1]}` is missing{context}", where=tree.place((*place, *inner)),
+                hint=meaning(kind, [*inner, missing[1]]),
+            ) from None  # fmt: skip
         key_text = f"`{'.'.join(map(str, inner))}`: " if inner else ""
-        raise ConfigError(f"{key_text}{message}{context}", where=tree.place((*place, *inner))) from None
+        raise ConfigError(
+            f"{key_text}{message}{context}", where=tree.place((*place, *inner)), hint=meaning(kind, inner)
+        ) from None
     except ConfigError as error:
         raise ConfigError(f"{error.what}{context}", where=tree.place(place), hint=error.hint) from None
-
-
-def _nearest(word: str, kind: type[Any], inner: Sequence[str | int], known: Sequence[str]) -> str:
-    fields: list[str] = list(getattr(kind, "__struct_fields__", ()))
-    for key in inner:
-        nested = {"input": Input, "output": Output}.get(str(key))
-        fields = list(nested.__struct_fields__) if nested else fields
-    near = difflib.get_close_matches(word, [*fields, *known], 1)
-    return f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join([*fields, *known])}"
 
 
 def _check_names(steps: Sequence[Step], tree: Tree) -> None:

@@ -1,12 +1,15 @@
 import contextlib
+import copy
+import re
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from curate.errors import ConfigError
 from curate.recipe.recipe import from_tree, load
-from curate.recipe.tree import parse
+from curate.recipe.tree import Tree, parse
 
 GOOD = """\
 name: web
@@ -125,6 +128,54 @@ def test_the_seed_of_the_recipe_reaches_stages_without_their_own():
     assert recipe(GOOD + "seed: 11\n").steps[2].config["seed"] == 3
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "hint"),
+    [
+        ('select: "length(text) > 10"', "select", "`where` is text, for example `where: \"lang = 'en' and length(text) > 200\"`"),
+        ("seed: 3", "seed: three", "`seed` is a whole number (default: 0)"),
+        ("keep: longest", "keep: longst", '`keep` is one of first, longest, newest (default: "first")'),
+        ("path: out/web", "dropped: keyss", "`dropped` is one of full, keys or a mapping with the keys sample or null"),
+        ("path: out/web", "dropped: {sample: x}", "`sample` is a number"),
+        ("path: out/web", "dropped: {sampel: 1}", "did you mean `sample`?"),
+        ("text: content", "text: 3", "an entry of `columns` is text"),
+        ("exact_dedup: {keep: longest}", "gopher_quality: {stop_words: [a, 1]}", "an entry of `stop_words` is text"),
+        ("exact_dedup: {keep: longest}", "checkpoint: {every: 2}", "write `- checkpoint`"),
+        ("keep: longest", 'when: "a"', 'drop the other rows before it: `- select: "..."`'),
+        ('"length(text) > 10"', '{where: a, when: b}', 'say it in the predicate: `where: "(b) is not true or (a)"`'),
+    ],
+)  # fmt: skip
+def test_an_error_says_what_the_key_takes(old, new, hint):
+    assert old in GOOD
+    assert error(GOOD.replace(old, new)).hint == hint
+
+
+def test_the_predicate_offered_for_a_when_passes_the_other_rows():
+    from curate.io.query import Predicate
+
+    hint = error(GOOD.replace('"length(text) > 10"', "{where: n > 5, when: n < 9}")).hint
+    predicate = re.search(r'"(.*)"', hint)[1]
+    rows = pa.record_batch({"n": pa.array([None, 3, 7, 20], pa.int64())})
+    kept = Predicate(predicate, {"n": pa.int64()}).mask(rows)
+    assert kept.tolist() == [True, False, True, True]
+
+
+def test_a_wrong_value_of_the_environment_is_named_by_its_variable(monkeypatch):
+    monkeypatch.setenv("CURATE_SEED", "abc")
+    assert error(GOOD).where == "CURATE_SEED"
+    monkeypatch.setenv("CURATE_SEED", "1")
+    monkeypatch.setenv("CURATE_UNIT_MB", "0")
+    assert error(GOOD).where == "CURATE_UNIT_MB"
+
+
+def test_a_dict_given_from_python_stays_as_it_is(monkeypatch):
+    monkeypatch.setenv("CURATE_SEED", "4")
+    tree = {"input": {"path": "x"}, "stages": ["sample", {"select": "a"}]}
+    before = copy.deepcopy(tree)
+    found = from_tree(Tree(tree, "t"), sets=["sample.seed=2"], output="out")
+    assert tree == before
+    assert (found.steps[0].config["seed"], found.output.path) == (2, "out")
+
+
 def test_a_missing_file_is_a_clear_error(tmp_path):
     (tmp_path / "web.yaml").write_text(GOOD)
     with pytest.raises(ConfigError) as caught:
@@ -153,7 +204,5 @@ def test_any_text_is_a_recipe_or_a_config_error(text):
     )
 )
 def test_any_tree_of_stages_is_a_recipe_or_a_config_error(stages):
-    from curate.recipe.tree import Tree
-
     with contextlib.suppress(ConfigError):
         from_tree(Tree({"input": {"path": "x"}, "stages": stages}, "t"))
