@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from curate.errors import CurateError
+from curate.errors import QUARANTINED, CurateError
 
 if TYPE_CHECKING:
     from curate.engine.run import Result
@@ -22,13 +22,16 @@ def say(text: str = "") -> None:
 def print_error(error: CurateError, *, as_json: bool, command: str) -> None:
     """The error in words on stderr; with --json also as an object on stdout."""
     if as_json:
-        body = {"kind": error.kind, "what": error.what, "hint": error.hint, "where": error.where}
-        print_json(
-            {"schema": f"curate.{command}/1", "status": "error", "exit": error.exit_code, "error": body}
-        )
+        print_error_object(error, command)
     say(f"error: {printable(str(error))}")
     if error.hint:
         say(f"\nhint: {printable(error.hint)}")
+
+
+def print_error_object(error: CurateError, command: str) -> None:
+    """What --json has instead of a result."""
+    body = {"kind": error.kind, "what": error.what, "hint": error.hint, "where": error.where}
+    print_json({"schema": f"curate.{command}/1", "status": "error", "exit": error.exit_code, "error": body})
 
 
 def print_json(value: Any) -> None:
@@ -114,8 +117,13 @@ def print_summary(result: "Result") -> None:
         say(f"time       {human_seconds(result.seconds)}{speed}")
     else:
         say("nothing was left to do: the dataset was complete")
-    say(f"output     {result.output}")
-    say(f"next       {result.next}")
+    if result.output != "-":
+        say(f"output     {result.output}")
+    if result.exit == QUARANTINED:
+        say(f"exit 4     {rows.quarantined:,} rows are quarantined, more than --allow-quarantined; see them with")
+        say(f"           curate sql {result.output} \"select source, reason, error from quarantine\"")
+    elif result.next:
+        say(f"next       {result.next}")
 
 
 def _in_words(reason: str) -> str:

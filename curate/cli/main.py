@@ -3,11 +3,12 @@
 import io
 import os
 import sys
+from typing import Any
 
 import typer
 
 from curate.cli import care, look, run, stage
-from curate.errors import USAGE, CurateError
+from curate.errors import INTERRUPTED, USAGE, ConfigError, CurateError
 
 app = typer.Typer(
     name="curate",
@@ -22,6 +23,9 @@ for group in (run, stage, look, care):
     group.register(app)
 
 
+_UsageError: Any = typer.BadParameter.__base__  # typer shows only this one of the family that it raises
+
+
 def main() -> None:
     """Run the command line; the process ends with the exit code of DESIGN 5."""
     for stream in (sys.stdout, sys.stderr):
@@ -30,14 +34,22 @@ def main() -> None:
         ):  # a terminal that is not UTF-8 shows escapes, never a traceback
             stream.reconfigure(errors="backslashreplace")
     try:
-        app()
+        sys.exit(app(standalone_mode=False) or 0)
+    except _UsageError as error:
+        if "--json" in sys.argv[1:]:
+            from curate.cli.console import print_error_object
+
+            what = ConfigError(error.format_message(), hint=f"see `{error.ctx.command_path} --help`")
+            print_error_object(what, _command())
+        error.show()
+        sys.exit(USAGE)
     except CurateError as error:
         from curate.cli.console import print_error
 
         print_error(error, as_json="--json" in sys.argv[1:], command=_command())
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:  # `curate peek ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
