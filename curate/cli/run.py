@@ -1,7 +1,6 @@
 """`curate run` and `curate check`."""
 
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -52,12 +51,15 @@ def run(
         float | None,
         typer.Option(
             "--allow-quarantined",
+            min=0,
             help="Rows (or below 1 a share) that may be quarantined before the exit code is 4.",
         ),
     ] = None,
     worker_memory: Annotated[
         int,
-        typer.Option("--worker-memory-mb", help="A worker above this is killed and its unit tried again."),
+        typer.Option(
+            "--worker-memory-mb", min=1, help="A worker above this is killed and its unit tried again."
+        ),
     ] = 4096,
     events: Annotated[str, typer.Option("--events", metavar="FILE", help="One JSON line per event.")] = "",
     as_json: Json = False,
@@ -91,9 +93,11 @@ def execute(
     from curate.cli.console import Progress, print_json, print_summary
     from curate.engine.run import run as run_recipe
 
+    stream = recipe.output.path == "-"
+    if stream and as_json:
+        raise ConfigError("`--json` and `-o -` both write to stdout", hint="leave one of them out")
     progress = Progress(quiet)
     listen = EventFile(events, progress) if events else progress
-    stream = recipe.output.path == "-"
     if stream:
         recipe, scratch = to_scratch(recipe)
     try:
@@ -107,7 +111,7 @@ def execute(
         _write_stream(recipe.output.path)
         scratch.cleanup()
         result.output, result.next = "-", ""
-    if as_json and not stream:
+    if as_json:
         print_json(result)
     if not quiet or result.exit:
         print_summary(result)
@@ -126,16 +130,18 @@ def to_scratch(recipe: Any) -> tuple[Any, Any]:
 
 
 def _write_stream(folder: str) -> None:
+    """Kept rows of a dataset to stdout. Without rows it is still a stream: its columns, and nothing more."""
     import pyarrow as pa
 
+    from curate.engine.plan import check_schema
     from curate.engine.run import read
+    from curate.engine.unit import load_plan
 
-    writer = None
-    for batch in read(folder):
-        writer = writer or pa.ipc.new_stream(sys.stdout.buffer, batch.schema)
-        writer.write_batch(batch)
-    if writer:
-        writer.close()
+    plan = load_plan(folder)
+    schema = check_schema(plan.recipe, plan.input_schema())
+    with pa.ipc.new_stream(sys.stdout.buffer, schema) as writer:
+        for batch in read(folder):
+            writer.write_batch(batch.cast(schema))
     sys.stdout.buffer.flush()
 
 
@@ -164,7 +170,6 @@ def check(
     recipe: Recipe,
     output: Output = "",
     sets: Sets = None,
-    workers: Workers = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="As for run.")] = False,
     stages: StageFiles = None,
     store: Store = "",
@@ -174,23 +179,22 @@ def check(
     """Open everything a recipe names and print the plan; nothing is run or written.
 
     Example: curate check recipes/quickstart.yaml -o out/quickstart
+
+    Exit codes: 0 it can be run as far as the last line says; 2 what stands in its way is named.
     """
-    from curate.cli.console import Progress, print_json, say
+    from curate.cli.console import Progress, print_json
     from curate.engine.check import check as check_recipe
 
     loaded = _load(recipe, output, sets, stages, store)
+    stream = loaded.output.path == "-"
+    if stream:
+        loaded, _scratch = to_scratch(loaded)
     report = check_recipe(loaded, stages or [], Progress(quiet), fresh)
+    if stream:
+        report.output = "-"
     if as_json:
         print_json(report)
     elif not quiet:
         for line in report.lines():
-            say(line) if as_json else print(line)
+            print(line)
     raise typer.Exit(report.exit)
-
-
-def existing(path: str) -> Path:
-    """A local folder that must be there."""
-    folder = Path(path)
-    if not folder.is_dir():
-        raise ConfigError(f"no such folder: {path}", hint="give the output folder of `curate run`")
-    return folder

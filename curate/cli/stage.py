@@ -9,7 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
+from curate.cli.run import Json, Quiet, Workers, execute
 from curate.errors import ConfigError
+
+# Names of our own options and parameters: a field of a Config with such a name goes by --config FILE alone.
+_OURS = {
+    "inputs", "output", "when", "workers", "store", "fresh", "config", "config_file", "set", "sets", "stages",
+    "json", "as_json", "quiet", "help",
+}  # fmt: skip
 
 
 def register(app: typer.Typer) -> None:
@@ -43,17 +50,19 @@ def stage(context: typer.Context) -> None:
         )
         raise typer.Exit(0 if arguments else 2)
     name = arguments.pop(0)
-    build(name, files)(arguments, prog_name=f"curate stage {name}")
+    raise typer.Exit(build(name, files)(arguments, prog_name=f"curate stage {name}", standalone_mode=False))
 
 
 def _take(arguments: list[str], flag: str) -> list[str]:
+    """Remove `flag value` and `flag=value` from the arguments; returns the values."""
     found = []
-    while flag in arguments:
-        at = arguments.index(flag)
-        if at + 1 == len(arguments):
+    while at := next((i for i, a in enumerate(arguments, 1) if a == flag or a.startswith(f"{flag}=")), 0):
+        _, joined, value = arguments.pop(at - 1).partition("=")
+        if not joined and at <= len(arguments):
+            value = arguments.pop(at - 1)
+        if not value:
             raise ConfigError(f"{flag} needs a value", hint=f"{flag} my_stages.py")
-        found.append(arguments[at + 1])
-        del arguments[at : at + 2]
+        found.append(value)
     return found
 
 
@@ -63,8 +72,10 @@ def build(name: str, files: list[str]) -> Any:
 
     spec = stages.find(name)
     importlib.import_module(spec.module)
-    runner = _runner(name, files)
     fields = config_parameters(spec.config)
+    shown = {p.name for p in fields}
+    left = [field for field in spec.config.__struct_fields__ if field not in shown]
+    runner = _runner(name, files, left)
     own = list(inspect.signature(runner).parameters.values())[:-1]  # without **config
     parameters = [*own, *fields]
     runner.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -78,12 +89,17 @@ def build(name: str, files: list[str]) -> Any:
 
 
 def config_parameters(config: type[Any]) -> list[inspect.Parameter]:
-    """Parameters for the plain fields of a Config: bools --x/--no-x, lists repeated; nested values go by --config."""
+    """Parameters for the plain fields of a Config: bools --x/--no-x, lists repeated.
+
+    Nested values, and fields that have the name of an option of ours, are left to --config.
+    """
     import msgspec
 
     comments = field_comments(config)
     parameters = []
     for field in msgspec.structs.fields(config):
+        if field.name in _OURS:
+            continue
         flag = "--" + field.name.replace("_", "-")
         kind = msgspec.inspect.type_info(field.type)
         text = comments.get(field.name, "")
@@ -117,7 +133,9 @@ def field_comments(config: type[Any]) -> dict[str, str]:
     return dict(re.findall(r"^\s+(\w+)\s*:[^#\n]*?#\s*(.+)$", source, re.MULTILINE))
 
 
-def _runner(name: str, files: list[str]) -> Callable[..., None]:
+def _runner(name: str, files: list[str], left: list[str]) -> Callable[..., None]:
+    only = f"; the only way to set {', '.join(left)}" if left else ""
+
     def run(
         inputs: Annotated[
             list[str],
@@ -125,24 +143,20 @@ def _runner(name: str, files: list[str]) -> Callable[..., None]:
         ],
         output: Annotated[str, typer.Option("-o", "--output", help="Output folder; -: an Arrow IPC stream.")],
         when: Annotated[str, typer.Option("--when", help="Predicate; other rows pass untouched.")] = "",
-        workers: Annotated[int, typer.Option("--workers", help="Worker processes; 0: one per core.")] = 0,
+        workers: Workers = 0,
         store: Annotated[str, typer.Option("--store", help="Work store.")] = "",
         fresh: Annotated[bool, typer.Option("--fresh", help="Make the dataset anew.")] = False,
         config_file: Annotated[
-            str, typer.Option("--config", metavar="FILE", help="YAML file with more options.")
+            str, typer.Option("--config", metavar="FILE", help=f"YAML file with options of the stage{only}.")
         ] = "",
         sets: Annotated[
             list[str] | None,
             typer.Option("--set", metavar="KEY=VALUE", help="Any key, such as input.columns.text=content."),
         ] = None,
-        as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
-        quiet: Annotated[
-            bool, typer.Option("--quiet", "-q", help="Say nothing unless something is wrong.")
-        ] = False,
+        as_json: Json = False,
+        quiet: Quiet = False,
         **config: Any,
     ) -> None:
-        from curate.cli.run import execute
-
         recipe = one_stage(name, inputs, output, when, store, config_file, sets or [], config)
         execute(recipe, files, workers, fresh, None, 4096, "", as_json, quiet)
 
@@ -160,49 +174,59 @@ def one_stage(
     config: dict[str, Any],
 ) -> Any:
     """The recipe that `curate stage` stands for."""
-    from pathlib import Path
-
     from curate.recipe.recipe import from_tree
-    from curate.recipe.tree import Tree, parse, scalar
+    from curate.recipe.tree import Tree
 
-    step: dict[str, Any] = {}
-    if config_file:
-        try:
-            text = Path(config_file).read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"cannot read {config_file}: {error}", hint="--config takes a YAML file"
-            ) from None
-        step = parse(text, config_file).root or {}
-    for key, value in config.items():
-        if value is None or value == []:
-            continue
-        step[key] = (
-            [scalar(v) for v in value]
-            if isinstance(value, list)
-            else scalar(value)
-            if isinstance(value, str)
-            else value
-        )
-    if name == "select" and isinstance(step.get("where"), int | float | bool):
-        step["where"] = str(config["where"])
+    step = _options(name, config_file, config)
     if when:
         step["when"] = when
-    if inputs == ["-"]:
-        inputs = [_from_stdin()]
     root: dict[str, Any] = {
         "name": name,
-        "input": {"path": inputs},
+        "input": _from_stdin() if inputs == ["-"] else {"path": inputs},
         "stages": [{name: step}],
         "output": {"path": output},
     }
     if store:
         root["store"] = store
+    if output == "-":  # as with grep, no rows are an answer: the next command gets an empty stream
+        root["allow_empty"] = True
     return from_tree(Tree(root, f"curate stage {name}"), sets=sets, default_name=name)
 
 
-def _from_stdin() -> str:
-    """Rows of an Arrow IPC stream on stdin, laid down as a Parquet file for the time of the run."""
+def _options(name: str, config_file: str, config: dict[str, Any]) -> dict[str, Any]:
+    """Keys of the stage's Config: those of the file, then those of the flags."""
+    from curate.recipe.tree import scalar
+
+    step = _from_file(config_file) if config_file else {}
+    for key, value in config.items():
+        if isinstance(value, list):
+            value = [scalar(v) for v in value]
+        if value is not None and value != []:
+            step[key] = scalar(value) if isinstance(value, str) else value
+    if name == "select" and isinstance(step.get("where"), int | float | bool):
+        step["where"] = str(config["where"])  # `--where true` is a predicate
+    return step
+
+
+def _from_file(path: str) -> dict[str, Any]:
+    from pathlib import Path
+
+    from curate.recipe.tree import parse
+
+    try:
+        found = parse(Path(path).read_text("utf-8"), path).root or {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}", hint="--config takes a YAML file") from None
+    if not isinstance(found, dict):
+        raise ConfigError("the options of a stage are a mapping", where=path, hint="one `key: value` a line")
+    return found
+
+
+def _from_stdin() -> dict[str, Any]:
+    """The `input` of an Arrow IPC stream on stdin, laid down as a Parquet file for the time of the run.
+
+    Rows keep the ids they come with: along a pipe they are the same rows.
+    """
     import atexit
     from tempfile import TemporaryDirectory
 
@@ -219,8 +243,12 @@ def _from_stdin() -> str:
         ):
             for batch in reader:
                 writer.write_batch(batch)
+            has_ids = "id" in reader.schema.names and reader.schema.field("id").type in (
+                pa.string(),
+                pa.large_string(),
+            )
     except pa.ArrowInvalid as error:
         raise ConfigError(
             f"stdin is no Arrow IPC stream: {error}", hint="`curate stage ... -o -` writes one"
         ) from None
-    return path
+    return {"path": [path], "id": "id"} if has_ids else {"path": [path]}

@@ -1,5 +1,6 @@
 """The command line as a whole: what help opens, how it reads, completion."""
 
+import json
 import os
 import resource
 import statistics
@@ -86,3 +87,41 @@ def test_completion_can_be_shown(curate):
 
 def test_an_unknown_command_is_a_usage_error(curate):
     assert curate("peak", "out").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["run", "--bogus"], "No such option: --bogus"),
+        (["run"], "Missing argument 'RECIPE'."),
+        (["check", "r.yaml", "--workers", "x"], "--workers"),
+        (["peak", "out"], "No such command 'peak'"),
+        (["stage", "sample", "in", "--sede", "3"], "No such option: --sede"),
+        (["models", "fetch"], "No such command 'fetch'"),
+    ],
+)
+def test_a_usage_error_is_an_object_too(curate, words, what):
+    done = curate(*words, "--json")
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["exit"], found["status"]) == (2, 2, "error")
+    assert found["schema"] == f"curate.{words[0]}/1"
+    assert set(found["error"]) == {"kind", "what", "hint", "where"}
+    assert what in found["error"]["what"]
+    assert "--help`" in found["error"]["hint"]
+    assert what in done.stderr
+    assert curate(*words).stdout == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "r.yaml", "--allow-quarantined", -1),
+        ("run", "r.yaml", "--workers", -3),
+        ("stage", "sample", "in", "-o", "out", "--workers", -3),
+    ],
+)
+def test_no_number_below_zero(curate, tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    done = curate(*arguments)
+    assert done.returncode == 2
+    assert f"Invalid value for '{arguments[-2]}'" in done.stderr
