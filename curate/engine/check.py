@@ -1,5 +1,6 @@
 """What `curate check` does: open everything a recipe names, freeze its plan in memory, write nothing."""
 
+import io
 import os
 import shutil
 from collections.abc import Sequence
@@ -11,11 +12,15 @@ import msgspec
 
 from curate.engine.freeze import freeze
 from curate.engine.journal import MANIFEST
+from curate.engine.lock import is_dead, read_owner
 from curate.engine.log import Listener
 from curate.engine.plan import Plan, check_schema, step_identity
+from curate.engine.run import _plan_or_resume as plan_or_resume
+from curate.engine.run import remove_dataset
 from curate.engine.unit import PLAN, pass_folder
-from curate.errors import ConfigError
-from curate.io.files import Folder
+from curate.engine.workers import os_error
+from curate.errors import ConfigError, LockedError
+from curate.io.files import Folder, HashingFile
 from curate.recipe.recipe import CHECKPOINT, Recipe
 
 
@@ -68,35 +73,109 @@ class Check(msgspec.Struct, kw_only=True):
         return [*found, f"checked  {'; '.join(self.checked)}"]
 
 
+class Untouched(Folder):
+    """A folder that nobody changes: what is removed is only passed over from then on, what is written goes nowhere."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self._gone: set[str] = set()
+
+    def exists(self, name: str) -> bool:
+        return name not in self._gone and super().exists(name)
+
+    def names(self, under: str = "") -> list[str]:
+        return [n for n in super().names(under) if f"{under}/{n}".lstrip("/") not in self._gone]
+
+    def folders(self, under: str = "") -> list[str]:
+        return [n for n in super().folders(under) if f"{under}/{n}".lstrip("/") not in self._gone]
+
+    def remove(self, name: str) -> None:
+        self._gone.add(name)
+
+    def remove_all(self, under: str = "") -> None:
+        self._gone.add(under)
+
+    def replace(self, name: str, data: bytes) -> None:
+        pass
+
+    def create(self, name: str) -> HashingFile:
+        return HashingFile(io.BytesIO(), self.address(name))
+
+
 def check(recipe: Recipe, stage_files: Sequence[str], listen: Listener, fresh: bool) -> Check:
     """Check a recipe as far as it can be without running it. Raises what `run` would raise at its start."""
-    base = Path(recipe.base)
-    plan = freeze(recipe, stage_files, listen)
-    checked = [f"read {len(plan.files)} input files in full", "every stage's options, columns and predicates"]
-    models = 0
-    for step in recipe.steps:
-        if step.stage != CHECKPOINT and (load := step.spec().load):
-            with TemporaryDirectory(prefix="curate-check-") as scratch:
-                load(step.settings(), Path(scratch))
-            models += 1
-    if models:
-        checked.append(f"opened {models} models")
-    if recipe.output.path:
-        _check_output(recipe, plan, fresh)
-        checked.append("the output can be written")
+    out = Untouched(recipe.output.path) if recipe.output.path else None
+    places = [_writable("output", out)] if out else []
+    try:
+        plan, read = _plan(recipe, out, stage_files, listen, fresh)
+    except OSError as error:
+        raise os_error(error, recipe.output.path) from error
+    places += [_writable("work store", Folder(plan.store))] if out else []
+    models = _open_models(recipe)
+    opened = [f"opened {models} models"] if models else []
     input_schema = plan.input_schema()
     output_schema = check_schema(recipe, input_schema)
     return Check(
         recipe=recipe.name, files=len(plan.files), bytes=sum(f.size for f in plan.files), units=len(plan.units),
         duplicate_ids=plan.duplicate_ids, columns_in={f.name: str(f.type) for f in input_schema},
         columns_out={f.name: str(f.type) for f in output_schema},
-        passes=[_pass(plan, i, recipe.output.path) for i in range(len(plan.passes))],
-        stages=[step_identity(s, str(base)) for s in recipe.steps if s.stage != CHECKPOINT], output=recipe.output.path,
-        store=plan.store, free_bytes=_free(recipe.output.path), origins=recipe.origins, checked=checked,
+        passes=[_pass(plan, i, out) for i in range(len(plan.passes))],
+        stages=[step_identity(s, recipe.base) for s in recipe.steps if s.stage != CHECKPOINT],
+        output=recipe.output.path, store=plan.store, free_bytes=_free(recipe.output.path), origins=recipe.origins,
+        checked=[read, "every stage's options, columns and predicates", *opened, *places],
     )  # fmt: skip
 
 
-def _pass(plan: Plan, index: int, output: str) -> PassPlan:
+def _plan(
+    recipe: Recipe, out: Untouched | None, stage_files: Sequence[str], listen: Listener, fresh: bool
+) -> tuple[Plan, str]:
+    """The plan that a run would begin with, of an earlier run or made now; and what was looked at for it."""
+    if out is None:
+        plan = freeze(recipe, stage_files, listen)
+        return plan, f"read {len(plan.files)} input files in full"
+    owner = read_owner(out)
+    if owner and not is_dead(owner):
+        raise LockedError(
+            f"{out.path} is being written by process {owner.pid} on {owner.host}, since {owner.since}",
+            hint=f"wait for it; `curate status {out.path}` says how far it is",
+        )
+    if fresh:
+        remove_dataset(out)
+    earlier = out.exists(PLAN)
+    plan, _ = plan_or_resume(recipe, out, stage_files, listen)
+    files = f"{len(plan.files)} input files"
+    return plan, f"{files} are those that an earlier run planned" if earlier else f"read {files} in full"
+
+
+def _open_models(recipe: Recipe) -> int:
+    """Load what the stages load, as a worker does at its start; returns how many there are."""
+    loading = [step for step in recipe.steps if step.stage != CHECKPOINT and step.spec().load]
+    for step in loading:
+        load = step.spec().load
+        assert load
+        with TemporaryDirectory(prefix="curate-check-") as scratch:
+            load(step.settings(), Path(scratch))
+    return len(loading)
+
+
+def _writable(what: str, folder: Folder) -> str:
+    """What can be said of a place before anything is written into it. ConfigError where nothing can be."""
+    if folder.local is None:
+        try:
+            folder.names()
+        except OSError as error:
+            raise ConfigError(
+                f"cannot reach the {what} {folder.path}: {error.strerror}",
+                hint="check bucket, endpoint and keys",
+            ) from None
+        return f"the address of the {what} answers (no write was tried)"
+    nearest = next(p for p in [folder.local, *folder.local.parents] if p.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise ConfigError(f"cannot write the {what} into {nearest}", hint=f"choose another {what}")
+    return f"permission to write the {what}"
+
+
+def _pass(plan: Plan, index: int, out: Folder | None) -> PassPlan:
     one = plan.passes[index]
     names = {s.index: s.name for s in plan.recipe.steps}
     if one.kind == "phase":
@@ -104,24 +183,10 @@ def _pass(plan: Plan, index: int, output: str) -> PassPlan:
         steps = [f"{names[one.step]}.{phase.run.__name__}"]
     else:
         steps = [*([f"{names[one.opens]}.apply"] if one.opens >= 0 else []), *(names[i] for i in one.steps)]
-    folder = pass_folder(plan, output or "-", one)
-    done = bool(output or not one.final) and folder.exists(MANIFEST)
+    folder = out if one.final else pass_folder(plan, "", one)
+    done = folder is not None and folder.exists(MANIFEST)
     state = ("in the output" if one.final else "in the work store") if done else "to do"
     return PassPlan(index=index, kind=one.kind, steps=steps, fingerprint=one.fingerprint, state=state)
-
-
-def _check_output(recipe: Recipe, plan: Plan, fresh: bool) -> None:
-    out = Folder(recipe.output.path)
-    if out.exists(PLAN) and not fresh:
-        earlier = msgspec.json.decode(out.read(PLAN), type=Plan)
-        if earlier.digest != plan.digest:
-            raise ConfigError(
-                f"{out.path} holds a run of another recipe", hint="choose another output, or --fresh"
-            )
-    if out.local:
-        parent = next(p for p in [out.local, *out.local.parents] if p.exists())
-        if not parent.is_dir() or not os.access(parent, os.W_OK):
-            raise ConfigError(f"cannot write into {parent}", hint="choose another output")
 
 
 def _free(path: str) -> int | None:
