@@ -1,10 +1,14 @@
 """Commands that care for runs: `status`, `verify`, `clean`, `models`, `doctor`."""
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from curate.errors import COMPLETE, GUARD, ConfigError
+
+if TYPE_CHECKING:
+    from curate.cli.store import StoredPass
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
@@ -124,7 +128,7 @@ def clean(
     """
     from pathlib import Path
 
-    from curate.cli.console import human_bytes, human_seconds, print_json, say, table
+    from curate.cli.console import print_json
     from curate.cli.store import choose, passes_of, remove
 
     if not (Path(store) / "passes").is_dir():
@@ -134,33 +138,42 @@ def clean(
     passes = passes_of(Path(store))
     chosen = choose(passes, keep_days * 86400, None if max_gb is None else max_gb * 1e9)
     removed = chosen if dry_run else [one for one in chosen if remove(one)]
-    freed = sum(one.bytes for one in removed)
     kept = [one for one in passes if one not in removed]
-    if as_json:
-        rows = [{"pass": one.path.name, "bytes": one.bytes, "age_seconds": round(one.age)} for one in removed]
-        counts = {
-            "freed_bytes": freed,
-            "kept": len(kept),
-            "kept_bytes": sum(one.bytes for one in kept),
-            "dry_run": dry_run,
-        }
-        print_json({"schema": "curate.clean/1", "removed": rows, **counts})
+    if not as_json:
+        _print_cleaned(removed, kept, dry_run, max_gb)
         return
-    for line in table(
-        [(one.path.name, human_bytes(one.bytes), f"used {human_seconds(one.age)} ago") for one in removed],
-        right=(1,),
-    ):
+    rows = [{"pass": one.path.name, "bytes": one.bytes, "age_seconds": round(one.age)} for one in removed]
+    counts = {
+        "freed_bytes": _bytes(removed),
+        "kept": len(kept),
+        "kept_bytes": _bytes(kept),
+        "dry_run": dry_run,
+    }
+    print_json({"schema": "curate.clean/1", "removed": rows, **counts})
+
+
+def _bytes(passes: "Sequence[StoredPass]") -> int:
+    return sum(one.bytes for one in passes)
+
+
+def _print_cleaned(
+    removed: "Sequence[StoredPass]", kept: "Sequence[StoredPass]", dry_run: bool, max_gb: float | None
+) -> None:
+    from curate.cli.console import human_bytes, human_seconds, say, table
+
+    lines = [(one.path.name, human_bytes(one.bytes), f"used {human_seconds(one.age)} ago") for one in removed]
+    for line in table(lines, right=(1,)):
         print(line)
-    verb = "would be removed" if dry_run else "removed"
+    verb, freed = ("would be removed", "to free") if dry_run else ("removed", "freed")
     print(
-        f"{len(removed)} of {len(passes)} passes {verb}, {human_bytes(freed)} {'to free' if dry_run else 'freed'}"
+        f"{len(removed)} of {len(removed) + len(kept)} passes {verb}, {human_bytes(_bytes(removed))} {freed}"
     )
     needed = [one for one in kept if one.needed_by]
     if needed:
         say(f"{len(needed)} passes are in use and stay: {needed[0].path.name} by {needed[0].needed_by}")
-    left = sum(one.bytes for one in kept)
-    if max_gb is not None and left > max_gb * 1e9:
-        say(f"warning: {human_bytes(left)} are left, more than --max-gb: what unfinished runs need stays")
+    if max_gb is not None and _bytes(kept) > max_gb * 1e9:
+        left = human_bytes(_bytes(kept))
+        say(f"warning: {left} are left, more than --max-gb: what unfinished runs need stays")
 
 
 def models_get(
