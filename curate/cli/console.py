@@ -120,8 +120,10 @@ def print_summary(result: "Result") -> None:
     if result.output != "-":
         say(f"output     {result.output}")
     if result.exit == QUARANTINED:
-        say(f"exit 4     {rows.quarantined:,} rows are quarantined, more than --allow-quarantined; see them with")
-        say(f"           curate sql {result.output} \"select source, reason, error from quarantine\"")
+        say(
+            f"exit 4     {rows.quarantined:,} rows are quarantined, more than --allow-quarantined; see them with"
+        )
+        say(f'           curate sql {result.output} "select source, reason, error from quarantine"')
     elif result.next:
         say(f"next       {result.next}")
 

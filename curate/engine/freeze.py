@@ -1,19 +1,22 @@
 """Make a plan: list, scan and cut the input, check every step against its columns, name the passes."""
 
 import bisect
+import contextlib
+import itertools
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import msgspec
 import pyarrow as pa
-import pyarrow.parquet as pq
-import xxhash
 
 import curate
 from curate.engine import shuffle
+from curate.engine.journal import TMP
+from curate.engine.lock import LOCK
 from curate.engine.log import Listener
 from curate.engine.plan import (
     File,
@@ -27,6 +30,7 @@ from curate.engine.plan import (
     recipe_digest,
     resolved,
 )  # fmt: skip
+from curate.engine.scan import FILE_ROWS, KEY, ScanJob, ids_path, scan_all
 from curate.engine.unit import DUPLICATES
 from curate.errors import ConfigError
 from curate.io import inputs, unread
@@ -34,12 +38,21 @@ from curate.io.files import Folder
 from curate.io.inputs import InputFile, Slice
 from curate.io.listing import NothingThere, path_that_takes_in
 from curate.io.stamps import is_same
-from curate.recipe.recipe import Recipe
+from curate.recipe.recipe import CHECKPOINT, Recipe
 
-_FILE_ROWS = 1 << 40  # a row's place: file number * this + ordinal
+_REPEATED = pa.schema(
+    {"unit": pa.uint64(), "place": pa.uint64(), "id": pa.string(), "keep_first": pa.bool_()}
+)
 
 
-def freeze(recipe: Recipe, stage_files: Sequence[str], listen: Listener, out: Folder | None = None) -> Plan:
+def freeze(
+    recipe: Recipe,
+    stage_files: Sequence[str],
+    listen: Listener,
+    out: Folder | None = None,
+    *,
+    workers: int = 1,
+) -> Plan:
     """The plan of a recipe on the input as it is now. Reads every input file once; writes only into `out`."""
     base = Path(recipe.base)
     if recipe.output.path:
@@ -49,21 +62,20 @@ def freeze(recipe: Recipe, stage_files: Sequence[str], listen: Listener, out: Fo
     check_schema(recipe, schema)
     size = sum(f.size for f in files)
     listen("plan", {"files": len(files), "bytes": size})
-    ids = IdRecords()
-    scans = []
-    for number, file in enumerate(files):
-        scans.append(
-            inputs.scan(
-                file, recipe.input, schema, recipe.unit_mb << 20, ids.of_file(number),
-                max_document_bytes=recipe.max_document_mb << 20,
+    for message in surprises(files, schema, recipe):
+        listen("warning", {"message": message})
+    with _scratch(out) as scratch:
+        jobs = [
+            ScanJob(
+                i, f, recipe.input, schema, recipe.unit_mb << 20, recipe.max_document_mb << 20, str(scratch)
             )
-        )  # fmt: skip
-        listen("scan", {"file": file.name, "bytes": file.size})
+            for i, f in enumerate(files)
+        ]
+        scans = scan_all(jobs, workers, lambda f: listen("scan", {"file": f.name, "bytes": f.size}))
+        units = pack_units([piece for s in scans for piece in s.slices], recipe.unit_mb << 20)
+        duplicates = write_repeated(scratch, out, units, [f.name for f in files])
     planned = tuple(planned_file(f, s.digest) for f, s in zip(files, scans, strict=True))
-    slices = [piece for s in scans for piece in s.slices]
-    units = pack_units(slices, recipe.unit_mb << 20)
     whole = resolved(recipe, size)
-    duplicates = ids.write_repeated(out, units, [f.name for f in files])
     parquet_only = all(f.format == "parquet" for f in files)
     return Plan(
         curate=curate.__version__, recipe=whole, digest=recipe_digest(whole),
@@ -71,6 +83,22 @@ def freeze(recipe: Recipe, stage_files: Sequence[str], listen: Listener, out: Fo
         columns=encode_schema(schema), duplicate_ids=duplicates, store=store_of(recipe),
         passes=compile_passes(whole, inputs_digest(planned, recipe), schema, parquet_only),
     )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _scratch(out: Folder | None) -> Iterator[Path]:
+    """A folder for a while: in the output while we hold it, so that the next run removes what a kill leaves."""
+    if out is None or out.local is None or not out.exists(LOCK):
+        with tempfile.TemporaryDirectory(prefix="curate-ids-") as folder:
+            yield Path(folder)
+        return
+    scratch = out.local / TMP / "ids"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _refuse_output_in_input(recipe: Recipe, base: Path) -> None:
@@ -82,6 +110,20 @@ def _refuse_output_in_input(recipe: Recipe, base: Path) -> None:
             hint="choose another output, or a glob that leaves it out",
             where="output",
         )
+
+
+def surprises(files: Sequence[InputFile], schema: pa.Schema, recipe: Recipe) -> Iterator[str]:
+    """What a user may not expect of this input, in words."""
+    left = [f.name for f in files if f.format == unread.FORMAT]
+    if left:
+        names = ", ".join(left[:3]) + (", ..." if len(left) > 3 else "")
+        yield f"{len(left)} files of the folder are not read ({names}): unknown endings; `input.format` reads them"
+    if "source_id" in schema.names and not recipe.input.id_column and not any(f.own_ids for f in files):
+        yield "ids are made of file and row; the input's own `id` is kept as `source_id` (`input.id: id` uses it)"
+    if "html" in schema.names and not any(
+        "html" in s.spec().removes for s in recipe.steps if s.stage != CHECKPOINT
+    ):
+        yield "the input holds html and no stage turns it into text; `- extract: {}` does"
 
 
 def store_of(recipe: Recipe) -> str:
@@ -129,88 +171,65 @@ def relocated(plan: Plan, recipe: Recipe) -> Plan:
     return msgspec.structs.replace(plan, root=str(root), files=planned)
 
 
-class IdRecords:
-    """Ids that come from the input, sorted out of core to find those that stand twice."""
+def write_repeated(
+    scratch: Path, out: Folder | None, units: Sequence[Sequence[Slice]], names: Sequence[str]
+) -> bool:
+    """Write which units hold rows of a repeated id, and which of them keeps it, by unit. False where no id repeats."""
+    runs = [path for number in range(len(names)) if (path := ids_path(scratch, number)).exists()]
+    if not runs:
+        return False
+    places = _repeated_places(_all_ids(runs, scratch), unit_finder(units, names))
+    first = next(places, None)
+    if first is None or out is None:
+        return first is not None
+    with contextlib.closing(out.create(DUPLICATES)) as file:
+        writer = shuffle.SortedWriter(file, ("unit", "place"), scratch / "repeated")
+        places = itertools.chain([first], places)
+        while some := list(itertools.islice(places, 50_000)):
+            writer.write(pa.Table.from_pylist([row._asdict() for row in some], _REPEATED))
+        writer.close()
+    return True
 
-    def __init__(self) -> None:
-        self._scratch = tempfile.TemporaryDirectory(prefix="curate-ids-")
-        self._path = Path(self._scratch.name) / "ids.parquet"
-        self._file: Any = None
-        self._writer: shuffle.SortedWriter | None = None
-        self._rows: tuple[list[int], list[int], list[str]] = ([], [], [])
 
-    def of_file(self, number: int) -> Callable[[int, str], None]:
-        """Takes (ordinal, id) of the rows of one file."""
-        hashes, places, ids = self._rows
-        digest = xxhash.xxh3_64_intdigest
+def _all_ids(runs: Sequence[Path], scratch: Path) -> Iterator[pa.Table]:
+    # every id of the input in the order of its hash, then of its place
+    whole = scratch / "ids"
+    with open(whole, "wb") as file:
+        writer = shuffle.SortedWriter(file, KEY, scratch / "runs")
+        for run in runs:
+            writer.add_sorted(run)
+        writer.close()
+    with open(whole, "rb") as file:
+        yield from shuffle.merge([file], KEY)
 
-        def on_id(ordinal: int, row_id: str) -> None:
-            hashes.append(digest(row_id))
-            places.append(number * _FILE_ROWS + ordinal)
-            ids.append(row_id)
-            if len(ids) >= 200_000:
-                self._flush()
 
-        return on_id
+class Repeated(NamedTuple):
+    """A unit that holds rows of a repeated id."""
 
-    def _flush(self) -> None:
-        hashes, places, ids = self._rows
-        if not ids:
-            return
-        if self._writer is None:
-            self._file = open(self._path, "wb")  # noqa: SIM115
-            self._writer = shuffle.SortedWriter(
-                self._file, ("hash", "place"), Path(self._scratch.name) / "runs"
-            )
-        self._writer.write(
-            pa.table(
-                {"hash": pa.array(hashes, pa.uint64()), "place": pa.array(places, pa.uint64()), "id": ids}
-            )
-        )
-        for column in self._rows:
-            column.clear()
+    unit: int
+    place: int  # of the first of them
+    id: str
+    keep_first: bool  # the first one of the input is here
 
-    def write_repeated(
-        self, out: Folder | None, units: Sequence[Sequence[Slice]], names: Sequence[str]
-    ) -> bool:
-        """Write which units hold rows of a repeated id, and which of them keeps it. False where no id repeats."""
-        self._flush()
-        if self._writer is None:
-            return False
-        self._writer.close()
-        self._file.close()
-        find_unit = unit_finder(units, names)
-        found: dict[tuple[int, str], bool] = {}
-        for row_id, places in self._repeated():
-            for n, place in enumerate(places):
-                key = find_unit(place // _FILE_ROWS, place % _FILE_ROWS), row_id
-                found[key] = found.get(key, False) or n == 0
-        self._scratch.cleanup()
-        if not found or out is None:
-            return bool(found)
-        rows = sorted((unit, row_id, keep) for (unit, row_id), keep in found.items())
-        file = out.create(DUPLICATES)
-        table = pa.table(
-            {"unit": [r[0] for r in rows], "id": [r[1] for r in rows], "keep_first": [r[2] for r in rows]}
-        )
-        pq.write_table(table, file)
-        file.close()
-        return True
 
-    def _repeated(self) -> Iterator[tuple[str, list[int]]]:
-        """Each id that stands twice or more, with its places in input order."""
-        held: dict[str, list[int]] = {}
-        current = None
-        with open(self._path, "rb") as file:
-            for table in shuffle.merge([file], ("hash", "place")):
-                for digest, place, row_id in zip(
-                    *(table[c].to_pylist() for c in ("hash", "place", "id")), strict=True
-                ):
-                    if digest != current:
-                        yield from ((i, places) for i, places in held.items() if len(places) > 1)
-                        held, current = {}, digest
-                    held.setdefault(row_id, []).append(place)
-        yield from ((i, places) for i, places in held.items() if len(places) > 1)
+def _repeated_places(tables: Iterator[pa.Table], find_unit: Callable[[int, int], int]) -> Iterator[Repeated]:
+    held: dict[str, Repeated | int] = {}  # of one hash: id -> its only row, or the unit of its last one
+    current = None
+    for table in tables:
+        for digest, place, row_id in zip(*(table[c].to_pylist() for c in (*KEY, "id")), strict=True):
+            if digest != current:
+                held, current = {}, digest
+            unit = find_unit(place // FILE_ROWS, place % FILE_ROWS)
+            before = held.get(row_id)
+            if before is None:
+                held[row_id] = Repeated(unit, place, row_id, True)
+                continue
+            if isinstance(before, Repeated):
+                yield before
+                before = before.unit
+            if unit != before:
+                yield Repeated(unit, place, row_id, False)
+            held[row_id] = unit
 
 
 def unit_finder(units: Sequence[Sequence[Slice]], names: Sequence[str]) -> Callable[[int, int], int]:

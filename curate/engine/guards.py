@@ -11,6 +11,16 @@ from curate.io.files import Folder
 MIN_ROWS = 1000  # below this a share says nothing
 
 
+def too_small(plan: Plan, total: Entry) -> str:
+    """Says which share guards are not judged, on fewer rows than MIN_ROWS; '' where none is."""
+    names = [
+        plan.recipe.steps[int(index)].name
+        for index, count in total.steps.items()
+        if count.rows < MIN_ROWS and plan.recipe.steps[int(index)].max_drop is not None
+    ]
+    return f"max_drop of {', '.join(names)} is not judged: fewer than {MIN_ROWS:,} rows" if names else ""
+
+
 def judge(plan: Plan, one: Pass, total: Entry, folder: Folder) -> None:
     """Raise GuardError when nothing is left, or a step dropped more than its `max_drop` allows.
 

@@ -77,8 +77,9 @@ def run(
         )
     out = Folder(recipe.output.path)
     allowed = recipe.allow_quarantined if allow_quarantined is None else allow_quarantined
+    refuse_strangers(out)
     try:
-        with Signals() as signals, Lock(out), RunLog(out, listen) as listen:
+        with Signals() as signals, Planned(out), Lock(out), RunLog(out, listen) as listen:
             if fresh:
                 remove_dataset(out)
             plan, done = _plan_or_resume(recipe, out, stage_files, listen)
@@ -110,12 +111,6 @@ def _plan_or_resume(
 ) -> tuple[Plan, Result | None]:
     """The frozen plan of the folder, or a new one; with the result where the run is complete already."""
     if not out.exists(PLAN):
-        strangers = [n for n in [*out.names(), *out.folders()] if not n.startswith((".", "_curate"))]
-        if strangers:
-            raise ConfigError(
-                f"{out.path} is not empty and no curate dataset (it holds {strangers[0]})",
-                hint="choose another output folder",
-            )
         plan = freeze(recipe, stage_files, listen, out)
         out.replace(PLAN, msgspec.json.format(msgspec.json.encode(plan), indent=1))
         return plan, None
@@ -140,7 +135,13 @@ def _plan_or_resume(
                 hint="--fresh makes it anew; another output keeps both",
             )
         done = msgspec.json.decode(out.read(MANIFEST), type=Result)
+        gone_parts = [w.name for e in journal.entries(out) for w in e.outputs if not out.exists(w.name)]
+        if gone_parts:
+            raise DataError(
+                f"{out.path} was complete, but {gone_parts[0]} is gone", hint="--fresh makes the dataset anew"
+            )
         done.fresh_units = done.fresh_bytes = 0
+        done.output, done.next = out.path, f"curate peek {out.path}"
         return plan, done
     gone = [c for c in changes if not c.startswith("new")]
     if gone:
@@ -156,7 +157,8 @@ def _plan_or_resume(
     renewed = with_guards_of(plan, recipe, stage_files)
     if renewed != plan:
         out.replace(PLAN, msgspec.json.format(msgspec.json.encode(renewed), indent=1))
-    listen("resume", {"output": out.path})
+    if any(pass_folder(renewed, out.path, one).exists(journal.JOURNAL) for one in renewed.passes):
+        listen("resume", {"output": out.path})
     return renewed, None
 
 
@@ -171,6 +173,32 @@ def with_guards_of(plan: Plan, recipe: Recipe, stage_files: Sequence[str]) -> Pl
     )
     files = tuple(str(Path(f).resolve()) for f in stage_files) or plan.stage_files
     return msgspec.structs.replace(plan, recipe=guarded, stage_files=files)
+
+
+def refuse_strangers(out: Folder) -> None:
+    """An output folder is new, empty or ours."""
+    strangers = [n for n in [*out.names(), *out.folders()] if not n.startswith((".", "_curate"))]
+    if strangers and not out.exists(PLAN):
+        raise ConfigError(
+            f"{out.path} is not empty and no curate dataset (it holds {strangers[0]})",
+            hint="choose another output folder",
+        )
+
+
+class Planned:
+    """Takes away what a call wrote into its output when it ends before there is a plan."""
+
+    def __init__(self, out: Folder) -> None:
+        self._out = out
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None:
+        if not self._out.exists(PLAN) and not self._out.exists(LOCK):
+            self._out.remove_all("_curate")
+            with contextlib.suppress(OSError):
+                if self._out.local:
+                    self._out.local.rmdir()  # only when it is empty
 
 
 def remove_dataset(out: Folder) -> None:
@@ -270,6 +298,8 @@ class Runner:
     def _judge(self, one: Pass) -> None:
         if one.kind == "rows":
             self._check_chain(one)
+            if small := guards.too_small(self.plan, self.totals[one.index]):
+                self.listen("warning", {"message": small})
             guards.judge(self.plan, one, self.totals[one.index], pass_folder(self.plan, self.run, one))
 
     def _check_chain(self, one: Pass) -> None:

@@ -23,7 +23,9 @@ FORMATS = ("warc", "jsonl", "parquet", *DOCUMENTS)
 _PACKED = ("gz", "zst", "zstd")
 _ENDINGS = {
     **{ending: "warc" for ending in ("warc", "warc.gz", "wet", "wet.gz", "wat", "wat.gz")},
-    **{ending: "jsonl" for ending in ("jsonl", "ndjson")},
+    **{
+        ending: "jsonl" for ending in ("jsonl", "ndjson", "json")
+    },  # a .json that is one array: rows of bad_json
     **{f"{ending}.{packed}": "jsonl" for ending in ("jsonl", "ndjson", "json") for packed in _PACKED},
     **{ending: "parquet" for ending in ("parquet", "pq")},
     **{ending: format for format, endings in DOCUMENTS.items() for ending in endings},
@@ -154,9 +156,21 @@ def _files(system: Any, address: str, root: str, kind: str) -> dict[str, dict[st
         if info["type"] == "directory":
             _refuse_incomplete(system, name)
         for file, about in below.items():
-            if about["type"] == "file" and not _marks(file[len(root) :]) - spelled:
-                found[file] = about
+            if about["type"] != "directory" and not _marks(file[len(root) :]) - spelled:
+                found[file] = _through_link(system, file, about)
     return found
+
+
+def _through_link(system: Any, name: str, about: dict[str, Any]) -> dict[str, Any]:
+    # a link to a file is that file; one to a folder is not walked (it may lead in a circle) and goes on record as unread
+    if not about.get("islink"):
+        return about
+    about = system.info(name)
+    if not system.exists(name):
+        raise DataError(
+            f"`{name}` is a link to nothing", hint="remove it, or bring its file back", where="input"
+        )
+    return about
 
 
 def _some_known(path: str, files: dict[str, dict[str, Any]]) -> None:

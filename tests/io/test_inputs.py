@@ -48,6 +48,21 @@ def test_listing_by_hand(tree):
     assert names(e, tree) == (e, ["z.jsonl"])
 
 
+def test_links_lead_to_files(tmp_path):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store/blob").write_bytes(LINE)
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/a.jsonl").symlink_to("../store/blob")
+    (tmp_path / "d/folder").symlink_to("../store")
+    assert names("d", tmp_path) == (str(tmp_path / "d"), ["a.jsonl", "folder"])
+    assert names("d/*.jsonl", tmp_path) == (str(tmp_path / "d"), ["a.jsonl"])
+    files = inputs.list_files(inputs.Input(path="d/*.jsonl"), tmp_path)[1]
+    assert files[0].size == len(LINE)
+    (tmp_path / "d/b.jsonl").symlink_to("nowhere")
+    with pytest.raises(DataError, match="link to nothing"):
+        names("d", tmp_path)
+
+
 def test_a_name_with_glob_characters_is_a_file_first(tmp_path):
     (tmp_path / "a[1].jsonl").write_bytes(LINE)
     (tmp_path / "a1.jsonl").write_bytes(LINE)
