@@ -165,12 +165,11 @@ def _through_link(system: Any, name: str, about: dict[str, Any]) -> dict[str, An
     # a link to a file is that file; one to a folder is not walked (it may lead in a circle) and goes on record as unread
     if not about.get("islink"):
         return about
-    about = system.info(name)
     if not system.exists(name):
         raise DataError(
             f"`{name}` is a link to nothing", hint="remove it, or bring its file back", where="input"
         )
-    return about
+    return dict(system.info(name))
 
 
 def _some_known(path: str, files: dict[str, dict[str, Any]]) -> None:
