@@ -16,7 +16,7 @@ from curate.engine.lock import is_dead, read_owner
 from curate.engine.log import Listener
 from curate.engine.plan import Plan, check_schema, step_identity
 from curate.engine.run import _plan_or_resume as plan_or_resume
-from curate.engine.run import remove_dataset
+from curate.engine.run import refuse_strangers, remove_dataset
 from curate.engine.unit import PLAN, pass_folder
 from curate.engine.workers import os_error
 from curate.errors import ConfigError, LockedError
@@ -133,6 +133,7 @@ def _plan(
     if out is None:
         plan = freeze(recipe, stage_files, listen)
         return plan, f"read {len(plan.files)} input files in full"
+    refuse_strangers(out)
     owner = read_owner(out)
     if owner and not is_dead(owner):
         raise LockedError(
