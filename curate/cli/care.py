@@ -36,7 +36,7 @@ def status(
 
     Exit codes: 0 complete, 3 incomplete.
     """
-    from curate.cli.console import print_json, printable, table
+    from curate.cli.console import in_words, print_json, printable, table
     from curate.cli.state import state_of
 
     state = state_of(run)
@@ -59,10 +59,7 @@ def status(
         (stage, reason, n) for stage, reasons in state.rows.dropped.items() for reason, n in reasons.items()
     ]
     for line in table(
-        [
-            (f"dropped by {s}", printable(r)[:60], f"{n:,}")
-            for s, r, n in sorted(dropped, key=lambda d: -d[2])
-        ],
+        [(f"dropped by {s}", in_words(r), f"{n:,}") for s, r, n in sorted(dropped, key=lambda d: -d[2])],
         right=(2,),
     ):
         print(line)
@@ -131,6 +128,9 @@ def clean(
     from curate.cli.console import print_json
     from curate.cli.store import choose, passes_of, remove
 
+    beside = sorted(str(path) for path in Path().glob("*/.curate"))
+    if store == ".curate" and not Path(store).is_dir() and len(beside) == 1:
+        store = beside[0]
     if not (Path(store) / "passes").is_dir():
         raise ConfigError(
             f"no work store at {store}", hint="it lies beside the outputs: curate clean --store out/.curate"

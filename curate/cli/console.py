@@ -97,7 +97,7 @@ def print_summary(result: "Result") -> None:
         )
         top = sorted(reasons.items(), key=lambda item: -item[1])
         lines += [
-            (f"    {_in_words(reason)}", f"{count:,}", share(count, rows.in_)) for reason, count in top[:12]
+            (f"    {in_words(reason)}", f"{count:,}", share(count, rows.in_)) for reason, count in top[:12]
         ]
         if len(top) > 12:
             lines.append((f"    {len(top) - 12} more reasons", f"{sum(c for _, c in top[12:]):,}", ""))
@@ -128,7 +128,7 @@ def print_summary(result: "Result") -> None:
         say(f"next       {result.next}")
 
 
-def _in_words(reason: str) -> str:
+def in_words(reason: str) -> str:
     """A rule's reason is a word; the text of a condition is what the row is not."""
     return reason if reason.isidentifier() else f"not {printable(reason)[:60]}"
 

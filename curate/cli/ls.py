@@ -178,7 +178,9 @@ def explain(
             f"      {option['about']}"
             + (f"  ({option['flag']})" if option["flag"] else "  (nested: by --config)")
         )
-    print(f"\nIn a recipe:   - {name}: {{}}\nIn a shell:    curate stage {name} IN... -o OUT")
+    needed = ", ".join(f"{option['name']}: ..." for option in options if option["required"])
+    example = "\"lang = 'en'\"" if name == "select" else f"{{{needed}}}"
+    print(f"\nIn a recipe:   - {name}: {example}\nIn a shell:    curate stage {name} IN... -o OUT")
 
 
 def _docstring(spec: Any) -> str:

@@ -80,7 +80,8 @@ def build(name: str, files: list[str]) -> Any:
     parameters = [*own, *fields]
     runner.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     runner.__annotations__ = {p.name: p.annotation for p in parameters}
-    runner.__doc__ = "\b\n" + (sys.modules[spec.module].__doc__ or "").strip()
+    # \b keeps the lines of a paragraph as they are
+    runner.__doc__ = "\b\n" + (sys.modules[spec.module].__doc__ or "").strip().replace("\n\n", "\n\n\b\n")
     app = typer.Typer(
         add_completion=False, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]}
     )

@@ -77,12 +77,12 @@ def run(
         )
     out = Folder(recipe.output.path)
     allowed = recipe.allow_quarantined if allow_quarantined is None else allow_quarantined
-    refuse_strangers(out)
     try:
+        refuse_strangers(out)
         with Signals() as signals, Planned(out), Lock(out), RunLog(out, listen) as listen:
             if fresh:
                 remove_dataset(out)
-            plan, done = _plan_or_resume(recipe, out, stage_files, listen)
+            plan, done = plan_or_resume(recipe, out, stage_files, listen)
             if done is not None:
                 return judged(done, allowed)
             started = time.perf_counter()
@@ -106,7 +106,7 @@ def judged(result: Result, allowed: float) -> Result:
     return result
 
 
-def _plan_or_resume(
+def plan_or_resume(
     recipe: Recipe, out: Folder, stage_files: Sequence[str], listen: Listener
 ) -> tuple[Plan, Result | None]:
     """The frozen plan of the folder, or a new one; with the result where the run is complete already."""
@@ -134,7 +134,12 @@ def _plan_or_resume(
                 f"{out.path} is complete, but its input has changed since: {'; '.join(changes)}",
                 hint="--fresh makes it anew; another output keeps both",
             )
-        done = msgspec.json.decode(out.read(MANIFEST), type=Result)
+        try:
+            done = msgspec.json.decode(out.read(MANIFEST), type=Result)
+        except ValueError as error:
+            raise DataError(
+                f"damaged: {error}", where=out.address(MANIFEST), hint="--fresh makes the dataset anew"
+            ) from None
         gone_parts = [w.name for e in journal.entries(out) for w in e.outputs if not out.exists(w.name)]
         if gone_parts:
             raise DataError(
