@@ -49,6 +49,10 @@ class SortedWriter:
         if self._bytes > RUN_BYTES:
             self._spill()
 
+    def add_sorted(self, run: Path) -> None:
+        """Add the records of a file that is sorted already; it is removed once they are merged."""
+        self._runs.append(run)
+
     def close(self) -> None:
         """Sort what is left, merge it with the spilled runs and write the file; nothing is written without rows."""
         if not self._runs:

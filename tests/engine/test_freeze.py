@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,9 +16,14 @@ import pytest
 import curate.engine.plan as plan_module
 import curate.engine.run as engine
 from curate import stages
+from curate.child import Child
+from curate.engine import scan
 from curate.engine.freeze import freeze, listing_changes, relocated
 from curate.engine.plan import recipe_digest
-from curate.errors import ConfigError, DataError
+from curate.engine.unit import UnitReport
+from curate.errors import ConfigError, DataError, RunError
+from curate.io import inputs
+from curate.io.files import Folder
 from curate.recipe.recipe import from_tree
 from curate.recipe.tree import Tree
 
@@ -40,8 +46,8 @@ def write_jsonl(file: Path, rows: list[dict]) -> None:
     file.write_bytes(lines(*rows))
 
 
-def write_parquet(file: Path, rows: list[dict]) -> None:
-    pq.write_table(pa.Table.from_pylist(rows), file, row_group_size=1, compression="none")
+def write_parquet(file: Path, rows: list[dict], group: int = 1) -> None:
+    pq.write_table(pa.Table.from_pylist(rows), file, row_group_size=group, compression="none")
 
 
 @pytest.mark.parametrize("write", [write_jsonl, write_parquet])
@@ -231,3 +237,114 @@ def test_the_code_of_a_stage_of_another_package_is_part_of_its_name(two_files, t
     finally:
         stages._entry_points.cache_clear()
     assert prints[0] == prints[2] != prints[1]
+
+
+@pytest.fixture
+def repeated(tmp_path) -> Path:
+    """Six files of two formats that share ids; some rows cannot be read."""
+    (tmp_path / "in").mkdir()
+    for number in range(6):
+        rows = [
+            {
+                "docid": f"id-{n * (number + 1) % 5000}",
+                "text": None if n % 7 == number else f"{n} {number}" * 50,
+            }
+            for n in range(3000)
+        ]
+        if number % 2:
+            write_jsonl(tmp_path / f"in/{number}.jsonl", rows)
+        else:
+            write_parquet(tmp_path / f"in/{number}.parquet", rows, 500)
+    return tmp_path / "in"
+
+
+def duplicates(out: Path) -> list[tuple[int, str, bool]]:
+    table = pq.read_table(out / "_curate/duplicate_ids.parquet")
+    return list(zip(*(table[name].to_pylist() for name in ("unit", "id", "keep_first")), strict=True))
+
+
+def test_repeated_ids_lie_by_unit(repeated, tmp_path):
+    """Against looking at every row; a unit finds its own in few row groups."""
+    made = recipe(repeated, tmp_path / "out", reading={"id": "docid"}, unit_mb=1)
+    plan = planned(made, out=Folder(tmp_path / "out"))
+    assert plan.duplicate_ids
+    units: dict[str, list[int]] = {}
+    for number, unit in enumerate(plan.units):
+        schema = plan.input_schema()
+        for batch in inputs.read(plan.root, unit, made.input, schema, UnitReport()):
+            for row_id in batch["id"].to_pylist():
+                units.setdefault(row_id, []).append(number)
+    expected = {
+        (unit, row_id, unit == held[0])
+        for row_id, held in units.items()
+        if len(held) > 1
+        for unit in set(held)
+    }
+    found = duplicates(tmp_path / "out")
+    assert len(plan.units) > 1
+    assert len(found) == len(expected) > 3000
+    assert set(found) == expected
+    assert [unit for unit, _, _ in found] == sorted(unit for unit, _, _ in found)
+    assert pq.read_metadata(tmp_path / "out/_curate/duplicate_ids.parquet").num_row_groups > 3
+
+
+def test_ids_are_sorted_beside_the_plan(repeated, tmp_path, monkeypatch):
+    """Where the next run finds what a kill leaves; nothing lies in the system's temporary folder."""
+    (tmp_path / "system").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "system"))
+    seen = []
+
+    def look(kind, data):
+        if kind == "scan":
+            seen.append(
+                (tmp_path / "out/_curate/tmp/ids").is_dir() and not any((tmp_path / "system").iterdir())
+            )
+
+    engine.run(recipe(repeated, tmp_path / "out", reading={"id": "docid"}), workers=1, listen=look)
+    assert seen == [True] * 6
+    assert not (tmp_path / "out/_curate/tmp").exists()
+
+
+def test_scanning_in_children_gives_the_same_plan(repeated, tmp_path, monkeypatch):
+    monkeypatch.setattr(scan, "PARALLEL_BYTES", 0)
+    started = []
+    monkeypatch.setattr(scan, "Child", lambda target: started.append(target) or Child(target))
+    found = []
+    for workers in (1, 3):
+        out = tmp_path / f"out-{workers}"
+        made = recipe(repeated, out, reading={"id": "docid"}, unit_mb=1, store=str(tmp_path / "store"))
+        plan = planned(made, out=Folder(out), workers=workers)
+        found.append(
+            (msgspec.structs.replace(plan, recipe=None), (out / "_curate/duplicate_ids.parquet").read_bytes())
+        )
+    assert found[0] == found[1]
+    assert len(started) == 3
+
+
+def test_an_error_in_a_child_is_the_runs(two_files, tmp_path, monkeypatch):
+    monkeypatch.setattr(scan, "PARALLEL_BYTES", 0)
+    removed = lambda kind, data: (two_files / "a.jsonl").unlink() if kind == "plan" else None  # noqa: E731
+    with pytest.raises(DataError, match=r"cannot read `.*a\.jsonl`"):
+        freeze(recipe(two_files, tmp_path / "out"), [], removed, workers=2)
+
+
+@pytest.mark.parametrize("deaths", [2, 100])
+def test_a_killed_child_is_replaced_and_not_for_ever(two_files, tmp_path, monkeypatch, deaths):
+    monkeypatch.setattr(scan, "PARALLEL_BYTES", 0)
+    started = []
+
+    class Mortal(Child):
+        def __init__(self, target):
+            super().__init__(target)
+            started.append(self)
+            if len(started) <= deaths:
+                self.process.kill()
+
+    monkeypatch.setattr(scan, "Child", Mortal)
+    made = recipe(two_files, tmp_path / "out")
+    if deaths == 2:
+        assert planned(made, workers=2) == planned(made)
+    else:
+        with pytest.raises(RunError, match="was killed 3 times"):
+            planned(made, workers=2)
+    assert not any(child.alive() for child in started)
