@@ -12,7 +12,7 @@ INSTALL = .venv/bin/pip install -qq --disable-pip-version-check -c .ci/constrain
 EXTRAS = s3,test,bench
 REQUIREMENTS = pyproject.toml .ci/constraints.txt
 
-.PHONY: demo test venv check docs clean model
+.PHONY: demo test venv check docs golden clean model
 .NOTPARALLEL:  # one pip at a time
 .DELETE_ON_ERROR:
 
@@ -33,6 +33,10 @@ check: .venv/.all model
 
 docs: .venv/.demo
 	.venv/bin/python scripts/stage_pages.py curate/stages/pages
+
+golden: .venv/.test model
+	CURATE_GOLDEN=write .venv/bin/python -m pytest tests/golden
+	git --no-pager diff tests/golden
 
 clean:
 	rm -rf sample out .mypy_cache .pytest_cache .ruff_cache .hypothesis build

@@ -1,0 +1,78 @@
+"""Verdicts and numbers of the stages on the shared documents, never their text.
+
+`make golden` writes verdicts.json anew and shows what changed; a changed output also wants a new stage version.
+"""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from curate.errors import ModelError
+from curate.models import catalog, fasttext
+from curate.stages import clean_text, extract, gopher_quality, gopher_repetition, language_id
+
+GOLDEN = Path(__file__).with_name("verdicts.json")
+FILES = (
+    "text/en_18f_blog",
+    "text/web_stackexchange_samples",
+    "multilingual/opensource_guides_29_languages_dev",
+)
+PAGES = "html/article_extraction_benchmark_dev"
+
+
+def digest(values: list[Any]) -> str:
+    """Sixteen hex digits over rounded values: enough to see a change, nothing to read back."""
+    rounded = [float(f"{v:.5g}") if isinstance(v, float) else v for v in values]
+    return hashlib.sha256(json.dumps(rounded).encode()).hexdigest()[:16]
+
+
+def judged(batch: pa.RecordBatch, model: fasttext.Model) -> pa.RecordBatch:
+    batch = language_id.language_id(batch, language_id.Config(), model)
+    batch = gopher_quality.gopher_quality(batch, gopher_quality.Config())
+    batch = gopher_repetition.gopher_repetition(batch, gopher_repetition.Config())
+    return clean_text.clean_text(batch, clean_text.Config())
+
+
+def verdicts(data: Path, model: fasttext.Model) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in FILES:
+        table = pq.read_table(data / f"{name}.parquet", columns=["id", "text"]).combine_chunks()
+        batch = pa.RecordBatch.from_arrays(
+            [table["id"].chunk(0), table["text"].chunk(0).cast(pa.large_string())], ["id", "text"]
+        )
+        rows = judged(batch, model)
+        found[name] = {
+            "rows": rows.num_rows,
+            "languages": dict(sorted(Counter(rows["lang"].to_pylist()).items(), key=str)),
+        }
+        for stage in ("gopher_quality", "gopher_repetition"):
+            found[name][stage] = dict(sorted(Counter(map(str, rows[f"{stage}_reason"].to_pylist())).items()))
+        found[name]["columns"] = {
+            c: digest(rows[c].to_pylist()) for c in rows.schema.names if c not in ("id", "lang_score")
+        }
+    pages = pq.read_table(data / f"{PAGES}.parquet", columns=["id", "html"]).combine_chunks()
+    empty = pa.nulls(pages.num_rows, pa.large_string())
+    batch = pa.RecordBatch.from_arrays(
+        [pages["id"].chunk(0), pages["html"].chunk(0).cast(pa.large_binary()), empty], ["id", "html", "text"]
+    )
+    out = extract.extract(batch, extract.Config())
+    found[PAGES] = {c: digest(out[c].to_pylist()) for c in out.schema.names if c != "id"}
+    return found
+
+
+def test_verdicts_are_those_on_record(shared_data, tmp_path):
+    try:
+        path = catalog.find("lid176")
+    except ModelError as error:
+        pytest.fail(error.hint) if os.environ.get("CI") else pytest.skip(error.hint)
+    found = verdicts(shared_data, fasttext.load(fasttext.convert(path, tmp_path)))
+    if os.environ.get("CURATE_GOLDEN") == "write":
+        GOLDEN.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    assert found == json.loads(GOLDEN.read_text())
