@@ -15,8 +15,7 @@ from curate.engine.journal import MANIFEST
 from curate.engine.lock import is_dead, read_owner
 from curate.engine.log import Listener
 from curate.engine.plan import Plan, check_schema, step_identity
-from curate.engine.run import plan_or_resume
-from curate.engine.run import refuse_strangers, remove_dataset
+from curate.engine.run import plan_or_resume, refuse_strangers, remove_dataset
 from curate.engine.unit import PLAN, pass_folder
 from curate.engine.workers import os_error
 from curate.errors import ConfigError, LockedError
