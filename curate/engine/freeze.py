@@ -114,7 +114,7 @@ def _refuse_output_in_input(recipe: Recipe, base: Path) -> None:
 
 def surprises(files: Sequence[InputFile], schema: pa.Schema, recipe: Recipe) -> Iterator[str]:
     """What a user may not expect of this input, in words."""
-    left = [f.name for f in files if f.format == unread.FORMAT]
+    left = [f.name for f in files if f.format == unread.FORMAT and not unread.is_arc(f.name)]
     if left:
         names = ", ".join(left[:3]) + (", ..." if len(left) > 3 else "")
         yield f"{len(left)} files of the folder are not read ({names}): unknown endings; `input.format` reads them"
