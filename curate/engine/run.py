@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from curate import stages
 from curate.engine import guards, journal, shuffle
-from curate.engine.freeze import freeze, listing_changes
+from curate.engine.freeze import freeze, listing_changes, relocated
 from curate.engine.journal import MANIFEST, Entry, fault
 from curate.engine.lock import LOCK, InUse, Lock
 from curate.engine.log import Listener, RunLog
@@ -82,13 +82,14 @@ def run(
         with Signals() as signals, Planned(out), Lock(out), RunLog(out, listen) as listen:
             if fresh:
                 remove_dataset(out)
-            plan, done = plan_or_resume(recipe, out, stage_files, listen)
+            workers = workers or default_workers()
+            plan, done = plan_or_resume(recipe, out, stage_files, listen, workers)
             if done is not None:
                 return judged(done, allowed)
             started = time.perf_counter()
             with (
                 InUse(Folder(plan.store), [one.fingerprint for one in plan.passes]),
-                Pool(workers or default_workers(), max_memory_mb, signals, listen) as pool,
+                Pool(workers, max_memory_mb, signals, listen) as pool,
             ):
                 runner = Runner(plan, out.path, pool, listen, batch_rows)
                 for one in plan.passes:
@@ -107,11 +108,11 @@ def judged(result: Result, allowed: float) -> Result:
 
 
 def plan_or_resume(
-    recipe: Recipe, out: Folder, stage_files: Sequence[str], listen: Listener
+    recipe: Recipe, out: Folder, stage_files: Sequence[str], listen: Listener, workers: int = 1
 ) -> tuple[Plan, Result | None]:
     """The frozen plan of the folder, or a new one; with the result where the run is complete already."""
     if not out.exists(PLAN):
-        plan = freeze(recipe, stage_files, listen, out)
+        plan = freeze(recipe, stage_files, listen, out, workers=workers)
         out.replace(PLAN, msgspec.json.format(msgspec.json.encode(plan), indent=1))
         return plan, None
     try:
@@ -122,7 +123,7 @@ def plan_or_resume(
             where=out.address(PLAN),
             hint="run with --fresh",
         ) from None
-    if plan.digest != recipe_digest(recipe):
+    if plan.digest != recipe_digest(recipe, sum(f.size for f in plan.files)):
         raise ConfigError(
             f"{out.path} holds a run of another recipe (or of other stage versions)",
             hint="choose another output, or make this one anew with --fresh; passes both recipes share are not run again",
@@ -159,7 +160,7 @@ def plan_or_resume(
             "warning",
             {"message": f"{'; '.join(changes)}: not part of this run, whose plan was frozen before"},
         )
-    renewed = with_guards_of(plan, recipe, stage_files)
+    renewed = with_guards_of(relocated(plan, recipe), recipe, stage_files)
     if renewed != plan:
         out.replace(PLAN, msgspec.json.format(msgspec.json.encode(renewed), indent=1))
     if any(pass_folder(renewed, out.path, one).exists(journal.JOURNAL) for one in renewed.passes):

@@ -84,7 +84,7 @@ def edit(file: Path) -> None:
 
 def test_a_file_edited_between_planning_and_reading_stops_the_run(two_files, tmp_path, monkeypatch):
     """Its rows would lie in the work store under the old content's name."""
-    plan_then_edit = lambda *given: (freeze(*given), edit(two_files / "b.jsonl"))[0]  # noqa: E731
+    plan_then_edit = lambda *given, **keys: (freeze(*given, **keys), edit(two_files / "b.jsonl"))[0]  # noqa: E731
     made = recipe(two_files, tmp_path / "out", [{"clean_text": {}}, "checkpoint"])
     monkeypatch.setattr(engine, "freeze", plan_then_edit)
     with pytest.raises(DataError, match=r"b\.jsonl` is not what it was"):
