@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curate.child import mark_row
 from curate.engine import journal, shuffle
@@ -29,9 +30,10 @@ class Rows:
     def __init__(
         self, job: Job, rows: UnitRows | None, key: tuple[str, ...], bounds: tuple[int, int],
         names: Names, take_in: Callable[[pa.RecordBatch], pa.RecordBatch] = lambda batch: batch,
+        outside: "Outside | None" = None,
     ) -> None:  # fmt: skip
         self._job, self._rows, self._key, self._bounds = job, rows, key, bounds
-        self._names, self._take_in = names, take_in
+        self._names, self._take_in, self._outside = names, take_in, outside
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Rows of the unit, each batch with `order`, uint64 (n,): the row's place in the run."""
@@ -41,10 +43,11 @@ class Rows:
             if batch is inputs.LINK_END:
                 continue
             mark_row(number)
-            taken = self._names.as_stage(self._take_in(batch))
+            taken = self._take_in(batch)
             order = pa.array(range(position, position + taken.num_rows), pa.uint64())
             position += taken.num_rows
-            yield taken.append_column("order", order)
+            ordered = self._names.as_stage(taken).append_column("order", order)
+            yield self._outside.set_aside(ordered, taken) if self._outside else ordered
 
     def merged(self) -> Iterator[pa.Table]:
         """Records of the phase before inside the range, in key order."""
@@ -63,13 +66,61 @@ def merged_records(
             yield table
 
 
+class Outside:
+    """Rows for which the step's `when` is not true: the stage never sees them, and they go on untouched, in order."""
+
+    def __init__(self, step: Step, schema: pa.Schema, hold: bool) -> None:
+        from curate.io.query import Predicate
+
+        self._hold = hold  # only the last phase passes them on
+
+        self._predicate = Predicate(step.when, {field.name: field.type for field in schema})
+        self._written = step.spec().columns_written(step.settings())
+        self._waiting: list[pa.RecordBatch] = []
+
+    def set_aside(self, ordered: pa.RecordBatch, plain: pa.RecordBatch) -> pa.RecordBatch:
+        """The rows that the stage sees; the others wait for `among`."""
+        inside = pa.array(self._predicate.mask(plain))
+        if self._hold:
+            self._waiting.append(ordered.filter(pc.invert(inside)))
+        return ordered.filter(inside)
+
+    def among(self, kept: pa.RecordBatch | None) -> pa.RecordBatch | None:
+        """Kept rows with the waiting ones between them; `_pass` is true for those, other new columns are null."""
+        waiting, self._waiting = self._waiting, []
+        whole = [batch for rows in waiting if (batch := self._widened(rows)).num_rows]
+        if not whole:
+            return kept
+        columns = whole[0].schema.names if kept is None else kept.schema.names
+        pieces = [*([kept] if kept is not None else []), *(batch.select(columns) for batch in whole)]
+        table = pa.Table.from_batches(pieces).sort_by("order").combine_chunks()
+        return table.to_batches()[0]
+
+    def _widened(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        for name, kind in self._written.items():
+            values = (
+                pa.repeat(True, rows.num_rows) if name.endswith("_pass") else pa.nulls(rows.num_rows, kind)
+            )
+            rows = rows.append_column(name, values)
+        return rows
+
+
 class Kept:
     """Where the last phase puts rows: into the rest of the pass, or the dropped."""
 
-    def __init__(self, run: LinkRun, step: Step, names: Names) -> None:
-        self._run, self._step, self._names = run, step, names
+    def __init__(self, run: LinkRun, step: Step, names: Names, outside: Outside | None) -> None:
+        self._run, self._step, self._names, self._outside = run, step, names, outside
 
     def keep(self, batch: pa.RecordBatch) -> None:
+        self._push((self._outside.among(batch) if self._outside else None) or batch)
+
+    def finish(self) -> None:
+        """Rows outside `when` that came after the last kept ones."""
+        rest = self._outside.among(None) if self._outside else None
+        if rest is not None:
+            self._push(rest)
+
+    def _push(self, batch: pa.RecordBatch) -> None:
         batch = self._plain(batch)
         self._run.flow.count_step(self._step, batch)
         self._run.flow.push(batch)
@@ -113,8 +164,11 @@ def apply(run: LinkRun) -> None:
     key = step.spec().phases[-2].key or ()
     bounds = run.job.number * UNIT_ROWS, (run.job.number + 1) * UNIT_ROWS - 1
     names = Names(step, ["order"])
-    rows = Rows(run.job, run.rows, key, bounds, names, run.take_in)
-    phase.run(Task(run.job.number), rows, Kept(run, step, names), step.settings())
+    outside = Outside(step, run.rows.schema, hold=True) if step.when else None
+    rows = Rows(run.job, run.rows, key, bounds, names, run.take_in, outside)
+    kept = Kept(run, step, names, outside)
+    phase.run(Task(run.job.number), rows, kept, step.settings())
+    kept.finish()
 
 
 def run_phase(plan: Plan, one: Pass, job: Job) -> Entry:
@@ -131,7 +185,8 @@ def run_phase(plan: Plan, one: Pass, job: Job) -> Entry:
 
     def body(writer: shuffle.SortedWriter) -> Mapping[str, int]:
         task, names = Task(job.number, job.low, job.high), Names(step, ["order"])
-        found = Rows(job, rows, before or (), (job.low, job.high), names, first_rows)
+        outside = Outside(step, rows.schema, hold=False) if rows and step.when else None
+        found = Rows(job, rows, before or (), (job.low, job.high), names, first_rows, outside)
         return phase.run(task, found, Records(writer), step.settings())
 
     return _write_records(pass_folder(plan, job.run, one), one.fingerprint, job.unit, phase.key or (), body)

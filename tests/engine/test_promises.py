@@ -141,6 +141,21 @@ def test_passes_of_a_live_run_are_in_use_and_those_of_a_dead_one_are_not(tmp_pat
     assert list((tmp_path / "users").iterdir()) == []
 
 
+def test_rows_outside_when_pass_a_global_stage_untouched_and_in_order(tmp_path):
+    (tmp_path / "in").mkdir()
+    texts, kinds = list("aabbaccad"), list("xyxxyyxxx")
+    pq.write_table(pa.table({"text": texts, "kind": kinds}), tmp_path / "in/a.parquet")
+    recipe = recipe_of(tmp_path, "out", [{"exact_dedup": {"when": "kind = 'x'"}}])
+    for batch_rows in (2, 4096):
+        run(recipe, workers=1, batch_rows=batch_rows, fresh=True)
+        rows = pq.read_table(tmp_path / "out/part-00000.parquet").to_pylist()
+        assert [(r["text"], r["kind"], r["exact_dedup_cluster_size"]) for r in rows] == [
+            ("a", "x", 2), ("a", "y", None), ("b", "x", 2), ("a", "y", None), ("c", "y", None), ("c", "x", 1),
+            ("d", "x", 1),
+        ]  # fmt: skip
+    assert verify(tmp_path / "out").problems == []
+
+
 def test_one_text_a_hundred_thousand_times_is_one_cluster(tmp_path):
     (tmp_path / "in").mkdir()
     pq.write_table(

@@ -140,7 +140,6 @@ def test_the_seed_of_the_recipe_reaches_stages_without_their_own():
         ("text: content", "text: 3", "an entry of `columns` is text"),
         ("exact_dedup: {keep: longest}", "gopher_quality: {stop_words: [a, 1]}", "an entry of `stop_words` is text"),
         ("exact_dedup: {keep: longest}", "checkpoint: {every: 2}", "write `- checkpoint`"),
-        ("keep: longest", 'when: "a"', 'drop the other rows before it: `- select: "..."`'),
         ('"length(text) > 10"', '{where: a, when: b}', 'say it in the predicate: `where: "(b) is not true or (a)"`'),
     ],
 )  # fmt: skip
