@@ -97,15 +97,15 @@ def check_contract(
 class MapStep:
     """A map stage; rows it cannot do are reported, never lost."""
 
-    def __init__(self, step: Step, plan: Plan, schema: pa.Schema, isolate: bool = False) -> None:
+    def __init__(self, step: Step, plan: Plan, schema: pa.Schema, careful: int = 0) -> None:
         self.step = step
         self.seconds = 0.0
         self._blame = Blame(step)
         spec, config = step.spec(), step.settings()
         self._isolated = (
             Isolated(step, str(plan.model_store()), plan.stage_files, getattr(config, "deadline_seconds", 60.0),
-                     getattr(config, "max_memory_mb", 2048))
-            if isolate or spec.isolate else None
+                     getattr(config, "max_memory_mb", careful or 2048))
+            if careful or spec.isolate else None
         )  # fmt: skip
         self._call = None if self._isolated else stage_call(step, plan.model_store())
         self._predicate = None
@@ -176,7 +176,7 @@ class MapStep:
 class Flow:
     """The steps of a rows pass for one unit. Push batches in; files and counts come out."""
 
-    def __init__(self, plan: Plan, steps: list[Step], schema: pa.Schema, careful: bool = False) -> None:
+    def __init__(self, plan: Plan, steps: list[Step], schema: pa.Schema, careful: int = 0) -> None:
         from curate.stages.select import Selector
 
         self.plan = plan

@@ -41,7 +41,7 @@ class Job(NamedTuple):
     high: int = 0
     files: tuple[str, ...] = ()  # merging: names in `records` ...
     target: str = ""  # ... into this folder
-    careful: bool = False  # a worker died here twice: every stage in a killable child
+    careful: int = 0  # a worker died here twice: every stage in a killable child of at most so many MB
     batch_rows: int = 4096
 
 
@@ -194,7 +194,7 @@ class DuplicateIds:
         return (batch, None) if all(keep) else (batch.filter(mask), batch.filter(pa.compute.invert(mask)))
 
 
-_flows: dict[tuple[str, int, bool], Flow] = {}
+_flows: dict[tuple[str, int, int], Flow] = {}
 
 
 def flow_for(plan: Plan, one: Pass, job: Job) -> Flow:

@@ -6,11 +6,12 @@ import traceback
 from multiprocessing.connection import Connection
 from typing import Any
 
+from curate.child import mark_row
 from curate.engine import journal
 from curate.engine.journal import Entry
 from curate.engine.phase import apply, run_merge, run_phase
 from curate.engine.unit import Job, Progress, load_plan, pass_folder, run_rows
-from curate.engine.workers import os_error
+from curate.engine.workers import NO_BATCH, os_error
 from curate.errors import CurateError
 from curate.io.files import Folder
 
@@ -46,6 +47,8 @@ def serve(connection: Connection) -> None:
     """Loop of the child process."""
     while True:
         job: Job = connection.recv()
+        mark_row(NO_BATCH)
+        connection.send(("taken", None))
         try:
             reply: tuple[str, Any] = ("done", run_unit(job, Telling(connection)))
         except CurateError as error:

@@ -1,7 +1,9 @@
 """Supervised local workers: long-lived children that do jobs; a death costs a retry, never a row or the run.
 
 A worker that dies twice at the same batch gets a careful third try: every stage in a killable child, which finds the
-row (isolate.py). Ten deaths of one unit that no row explains stop the run, resumable.
+row (isolate.py) and may take as much memory as the worker. A worker above its memory cap, or busy with one batch for
+STUCK_CPU_SECONDS, is killed, which counts as a death. Eleven deaths of one unit that no row explains stop the run,
+resumable.
 """
 
 import errno
@@ -12,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import wait
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 from curate import kernels
 from curate.child import Child
@@ -23,7 +25,8 @@ from curate.engine.unit import Job
 from curate.errors import INCOMPLETE, INTERRUPTED, RunError
 
 POLL_SECONDS = 0.1
-STUCK_CPU_SECONDS = 600.0  # on one batch, or one table of records
+STUCK_CPU_SECONDS = 600.0  # on one batch, on one table of records, or before the first
+NO_BATCH = -1  # mark of a worker that has a job and no batch yet
 
 
 class Stopped(RunError):
@@ -77,46 +80,69 @@ def os_error(error: OSError, where: str) -> RunError:
     )  # fmt: skip
 
 
+class Death(NamedTuple):
+    """What ended a worker, and what helps where it does so again and again."""
+
+    how: str
+    hint: str
+
+
+DIED = Death("died", "something outside kills it (out of memory?); free memory or use fewer --workers")
+
+
 class Worker:
     """One child and the job it has."""
 
     def __init__(self) -> None:
         self.child = Child("curate.engine.worker:serve")
         self.job: Job | None = None
-        self._batch, self._since = -1, 0.0
+        self.taken = False  # the child has read the job: what it marks belongs to it
+        self._batch, self._since = NO_BATCH, 0.0
 
     def give(self, job: Job) -> None:
-        self.job = job
-        self._batch, self._since = -1, self.child.cpu_seconds()
+        self.job, self.taken = job, False
+        self._batch, self._since = NO_BATCH, self.child.cpu_seconds()
         self.child.connection.send(job)
 
-    def over_limit(self, max_memory_mb: int) -> str:
-        """Which limit it is over, in words; '' when it is over none."""
+    @property
+    def batch(self) -> int:
+        """The batch it is at; NO_BATCH before the first of its job."""
+        return self.child.row if self.taken else NO_BATCH
+
+    def over_limit(self, max_memory_mb: int) -> Death | None:
+        """The death it is due when it is over a limit."""
         if self.child.rss_bytes() > max_memory_mb << 20:
-            return f"went over its memory cap of {max_memory_mb} MB"
-        batch, cpu = self.child.row, self.child.cpu_seconds()
+            return Death(f"went over its memory cap of {max_memory_mb} MB", "raise --worker-memory-mb")
+        batch, cpu = self.batch, self.child.cpu_seconds()
         if batch != self._batch:
             self._batch, self._since = batch, cpu
-        stuck = cpu - self._since > STUCK_CPU_SECONDS
-        return f"worked {STUCK_CPU_SECONDS:.0f} CPU seconds on one batch" if stuck else ""
+        if cpu - self._since > STUCK_CPU_SECONDS:
+            where = "before its first batch" if batch == NO_BATCH else "on one batch"
+            return Death(
+                f"worked {STUCK_CPU_SECONDS:.0f} CPU seconds {where}",
+                "a stage, the reader or a phase seems never to end there",
+            )
+        return None
 
 
 class Deaths:
     """How often a unit's worker died, and at which batch."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_memory_mb: int) -> None:
+        self._max_memory_mb = max_memory_mb
         self._batches: dict[str, list[int]] = {}
 
-    def note(self, job: Job, batch: int, how: str) -> Job:
+    def note(self, job: Job, batch: int, death: Death) -> Job:
         """The job to try next; RunError after too many."""
         seen = self._batches.setdefault(job.unit, [])
         seen.append(batch)
         if len(seen) > MAX_DEATHS:
             raise RunError(
-                f"the worker of unit {job.unit} {how} {len(seen)} times and no row is to blame",
-                hint="something outside kills it (out of memory?); free memory or use fewer --workers, and run again to resume",
+                f"the worker of unit {job.unit} {death.how} {len(seen)} times and no row is to blame",
+                hint=f"{death.hint}, and run again to resume",
             )
-        return job._replace(careful=job.careful or seen.count(batch) >= 2)
+        same_batch = batch != NO_BATCH and seen.count(batch) >= 2
+        return job._replace(careful=self._max_memory_mb if job.careful or same_batch else 0)
 
 
 def default_workers() -> int:
@@ -147,7 +173,7 @@ class Pool:
 
     def run(self, jobs: Iterator[Job], on_done: Callable[[list[Entry]], None]) -> None:
         """Do all jobs. Raises what a job raises; workers that are busy then are killed when the pool ends."""
-        deaths = Deaths()
+        deaths = Deaths(self._max_memory_mb)
         # Until a first answer comes one worker goes alone: the others then find the kernels it compiled.
         self._compiling = not os.path.isdir(kernels.CACHE)
         while True:
@@ -159,8 +185,8 @@ class Pool:
                 return
             self._hear(busy, deaths, on_done)
             for worker in busy:
-                if worker.job is not None and (how := worker.over_limit(self._max_memory_mb)):
-                    self._died(worker, deaths, how)
+                if worker.job is not None and (death := worker.over_limit(self._max_memory_mb)):
+                    self._died(worker, deaths, death)
 
     def _tell_compiling(self) -> None:
         if self._compiling and not self._told and os.path.isdir(kernels.CACHE):
@@ -180,7 +206,7 @@ class Pool:
             try:
                 worker.give(job)
             except OSError:
-                self._died(worker, deaths, "died")
+                self._died(worker, deaths, DIED)
 
     def _hear(self, busy: list[Worker], deaths: Deaths, on_done: Callable[[list[Entry]], None]) -> None:
         by_connection = {w.child.connection: w for w in busy}
@@ -189,10 +215,13 @@ class Pool:
             worker = by_connection[connection]
             try:
                 kind, body = connection.recv()
-                self._compiling = False
             except (EOFError, OSError):
-                self._died(worker, deaths, "died")
+                self._died(worker, deaths, DIED)
                 continue
+            if kind == "taken":
+                worker.taken = True
+                continue
+            self._compiling = False
             if kind == "progress":
                 self._listen("progress", {"rows": body[0], "bytes": body[1]})
             elif kind == "done":
@@ -204,11 +233,11 @@ class Pool:
                 unit = worker.job.unit if worker.job else "?"
                 raise RuntimeError(f"a worker failed on unit {unit}:\n{body}")
 
-    def _died(self, worker: Worker, deaths: Deaths, how: str) -> None:
-        batch, job = worker.child.row, worker.job
+    def _died(self, worker: Worker, deaths: Deaths, death: Death) -> None:
+        batch, job = worker.batch, worker.job
         worker.child.kill()
         self._workers.remove(worker)
         worker.job = None
         if job:
-            self._listen("death", {"unit": job.unit, "batch": batch, "how": how})
-            self._retries.append(deaths.note(job, batch, how))
+            self._listen("death", {"unit": job.unit, "batch": batch, "how": death.how})
+            self._retries.append(deaths.note(job, batch, death))

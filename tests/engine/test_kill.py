@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from curate.engine.workers import Signals, Stopped
+from curate.engine.unit import Job
+from curate.engine.workers import DIED, NO_BATCH, Deaths, Signals, Stopped
 from curate.errors import ConfigError
 
 WORKER, EXTRACTOR = "curate.engine.worker:serve", "curate.engine.isolate:serve"
@@ -318,6 +319,7 @@ STAGE_FILE = '''
 """Stages that die, eat or wait."""
 
 import os
+import pathlib
 import time
 
 import msgspec
@@ -338,6 +340,24 @@ def hungry(batch, config):
         held.append(bytearray(8 << 20))
         time.sleep(0.005)
     return batch.append_column("hungry_done", pa.array([True] * batch.num_rows))
+
+
+class Plain(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    signs: str  # folder where a process that works on a batch leaves its id
+
+
+def load(config, store):
+    return b"x" * (2200 << 20)
+
+
+@stage("heavy", version=1, config=Plain, reads=["text"], writes={"heavy_done": pa.bool_()}, load=load)
+def heavy(batch, config, model):
+    signs = pathlib.Path(config.signs)
+    first = len(list(signs.iterdir())) < 2
+    (signs / str(os.getpid())).touch()
+    if first:
+        time.sleep(60)
+    return batch.append_column("heavy_done", pa.array([True] * batch.num_rows))
 
 
 @stage("slow", version=1, config=Config, reads=["text"], writes={"slow_done": pa.bool_()})
@@ -391,3 +411,54 @@ def test_somebody_who_kills_every_worker_ends_the_run_with_a_clear_error(start, 
     )
     assert "something outside kills it" in err.decode()
     assert dataset(tmp_path / "out").parts == []
+
+
+@pytest.mark.slow
+def test_two_kills_from_outside_cost_no_row_where_the_model_is_big(start, dataset, few_rows, tmp_path):
+    """The careful try that follows has the memory of a worker: 2.2 GB fit below 4 GB, twice killed or not."""
+    (tmp_path / "signs").mkdir()
+    run = start(*few_rows({"heavy": {"signs": str(tmp_path / "signs")}}), tmp_path / "out")
+    killed: set[str] = set()
+    while len(killed) < 2:
+        (name,) = wait_for(lambda: {p.name for p in (tmp_path / "signs").iterdir()} - killed)
+        os.kill(int(name), signal.SIGKILL)
+        killed.add(name)
+    _, err = run.communicate(timeout=120)
+    assert run.returncode == 0, err.decode()
+    out = dataset(tmp_path / "out")
+    assert (len(out.kept), out.reasons) == (10, [])
+    assert out.problems == []
+
+
+def test_workers_killed_before_their_first_batch_are_not_tried_carefully(start, few_rows, tmp_path):
+    """While they start or load, no batch is at work: a death then says nothing about the first."""
+    events = tmp_path / "events.jsonl"
+    run = start(*few_rows({"slow": {"seconds": 0.5}}, "--events", events), tmp_path / "out")
+    killed: set[int] = set()
+    while len(killed) < 4:
+        for pid in wait_for(lambda: set(processes(run.pid)[WORKER]) - killed):
+            os.kill(pid, signal.SIGKILL)
+            killed.add(pid)
+    careful = []
+    while run.poll() is None:
+        careful += processes(run.pid)[EXTRACTOR]
+        time.sleep(0.02)
+    _, err = run.communicate()
+    assert run.returncode == 0, err.decode()
+    deaths = [e for e in map(json.loads, events.read_text().splitlines()) if "batch" in e]
+    assert [death["batch"] for death in deaths] == [NO_BATCH] * 4
+    assert careful == []
+
+
+def test_a_second_death_at_one_batch_is_followed_by_a_careful_try():
+    job, deaths = Job("run", 0, "00000", 0), Deaths(300)
+    tried = [deaths.note(job, batch, DIED).careful for batch in (NO_BATCH, NO_BATCH, 0, 1, 0)]
+    assert tried == [0, 0, 0, 0, 300]
+
+
+def test_workers_that_are_always_above_their_memory_cap_say_what_to_raise(curate, few_rows, tmp_path):
+    ran = curate(*few_rows({"slow": {}}, "--worker-memory-mb", 10), tmp_path / "out")
+    assert ran.code == 3
+    assert "went over its memory cap of 10 MB 11 times" in ran.err
+    assert "hint: raise --worker-memory-mb" in ran.err
+    assert "outside" not in ran.err

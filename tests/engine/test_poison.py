@@ -13,6 +13,7 @@ import pytest
 
 from curate.engine import workers
 from curate.engine.run import run
+from curate.errors import RunError
 from curate.recipe.recipe import load
 from curate.stages import use_file
 
@@ -67,6 +68,16 @@ def unmarked(batch, config):
 def plain(batch, config):
     found = [chars(text) for text in batch["text"].to_pylist()]
     return batch.append_column("plain_chars", pa.array(found, pa.int64()))
+
+
+def load_for_ever(config, store):
+    while True:
+        pass
+
+
+@stage("never_ready", version=1, config=Config, reads=["text"], writes={"ready": pa.bool_()}, load=load_for_ever)
+def never_ready(batch, config, model):
+    raise AssertionError("nobody gets here")
 
 
 @stage("shout", version=1, config=Config, reads=["text"],
@@ -354,6 +365,21 @@ def test_a_worker_that_hangs_on_a_row_loses_that_row(
     assert run(loaded, workers=1, stage_files=[str(user_stages)]).exit == 4
     assert dataset(tmp_path / "out").manifest["quarantined"] == expected
     assert [row["text"] for row in dataset(tmp_path / "out").kept] == texts
+
+
+def test_a_stage_that_never_ends_loading_ends_the_run(
+    recipe: Any, tmp_path: Path, user_stages: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Busy before the first batch: no row is blamed, and nobody outside is."""
+    monkeypatch.setattr(workers, "STUCK_CPU_SECONDS", 1.5)
+    monkeypatch.setattr(workers, "MAX_DEATHS", 2)
+    poisoned(tmp_path, [raises])
+    use_file(user_stages)
+    loaded = load(recipe(["never_ready"]), output=str(tmp_path / "out"))
+    with pytest.raises(RunError, match="before its first batch 3 times and no row is to blame") as caught:
+        run(loaded, workers=1, stage_files=[str(user_stages)])
+    assert "seems never to end" in caught.value.hint
+    assert not list((tmp_path / "out").glob("part-*"))
 
 
 def test_rows_outside_when_pass_untouched(
