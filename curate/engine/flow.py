@@ -276,7 +276,7 @@ class Flow:
         self.files.quarantine({"stage": stage, **row})
 
     def _quarantine_row(self, step: Step, batch: pa.RecordBatch, failure: Failure) -> None:
-        self.counts[str(step.index)].raised += failure.reason == "error"
+        self.counts[str(step.index)].raised += 1
         row = batch.slice(failure.row, 1)
         raw = b""
         for name in ("html", "text"):

@@ -3,10 +3,11 @@
 A row is quarantined only when it alone, in a fresh child, fails twice (five times where the child was killed by a
 signal that anybody can send). A death not reproduced that way is the
 machine's and is retried, ten times a unit. Deadlines are CPU seconds of the child, so a busy machine costs no row.
+A child that passes a limit before it has a row is the stage's fault and stops the run, as do rows that fail one and
+all.
 """
 
 import signal
-import time
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -25,7 +26,13 @@ MAX_KILLS = 5  # of a row alone, by a signal that may come from outside
 MANY = 100
 MAX_ROWS = 4096  # a batch has no more
 POLL_SECONDS = 0.02
+LOAD_CPU_SECONDS = 600.0  # of a child before its first batch: imports and the model
 _UNMARKED = -1
+HINTS = {  # what helps where a child dies again and again
+    "memory": "raise the stage's `max_memory_mb`, or --worker-memory-mb where it has none",
+    "deadline": "raise the stage's `deadline_seconds`",
+    "crash": "something outside kills it (out of memory?); free memory or use fewer --workers",
+}
 
 
 class Failure(NamedTuple):
@@ -51,7 +58,7 @@ def unpack(data: bytes) -> pa.RecordBatch:
 
 
 class Blame:
-    """Whose fault it is when rows raise: the stage's, when the first 100 rows of a unit do.
+    """Whose fault it is when rows fail: the stage's, when the first 100 rows of a unit do.
 
     Units are cut by the plan, so batch size and workers change nothing. The end of the pass judges smaller units.
     """
@@ -62,15 +69,15 @@ class Blame:
 
     def start(self) -> None:
         """A unit begins."""
-        self._done = self._raised = 0
+        self._done = self._failed = 0
 
     def done(self, rows: int) -> None:
         self._done += rows
 
-    def raised(self, text: str) -> None:
-        """A row raised alone, twice. RunError when all did so far, and they are many."""
-        self._raised += 1
-        if self._raised >= MANY and not self._done:
+    def failed(self, text: str) -> None:
+        """A row failed alone, twice. RunError when all did so far, and they are many."""
+        self._failed += 1
+        if self._failed >= MANY and not self._done:
             raise stage_bug(self._step, text)
 
 
@@ -99,7 +106,7 @@ def run_alone(
             except Exception as error:
                 if attempt == 2:
                     failures.append(Failure(row, "error", f"{type(error).__name__}: {error}"))
-                    blame.raised("".join(traceback.format_exception(error)))
+                    blame.failed("".join(traceback.format_exception(error)))
     return join(done, call, batch), failures
 
 
@@ -188,14 +195,15 @@ class Isolated:
             row = min(failure.row, batch.num_rows - 1)
             if row:  # what came before it was done once already; if not, the marks are wrong
                 done += self._run(batch.slice(0, row), offset, failures, trust_marks=False)
-            done += self._alone(batch.slice(row, 1), offset + row, failures, fresh=failure.reason != "error")
+            done += self._alone(batch.slice(row, 1), offset + row, failures, failure.reason)
             batch, offset = batch.slice(row + 1), offset + row + 1
         return done
 
     def _alone(
-        self, row: pa.RecordBatch, position: int, failures: list[Failure], fresh: bool
+        self, row: pa.RecordBatch, position: int, failures: list[Failure], reason: str
     ) -> list[pa.RecordBatch]:
-        failure = Failure(0, "", "")
+        """Judge a row that is suspected since its batch failed for `reason`."""
+        failure, fresh = Failure(0, "", ""), reason != "error"
         for attempt in range(1, MAX_KILLS + 1):
             if fresh:  # the last failure was a death or a kill, not an exception
                 self.close()
@@ -203,28 +211,27 @@ class Isolated:
             if out is not None:
                 self.blame.done(1)
                 if fresh:
-                    self._count_death()
+                    self._count_death(reason)
                 return [out]
             if attempt >= 2 and not failure.killed:
                 break
         failures.append(failure._replace(row=position))
-        if failure.reason == "error":
-            self.blame.raised(failure.error)
+        self.blame.failed(failure.error)
         return []
 
-    def _count_death(self) -> None:
+    def _count_death(self, reason: str) -> None:
         self.deaths += 1
         if self.deaths > MAX_DEATHS:
             raise RunError(
                 f"the child that runs `{self.step.stage}` died {self.deaths} times and no row is to blame",
-                hint="something outside kills it (out of memory?); run again to resume",
+                hint=f"{HINTS[reason]}, and run again to resume",
             )
 
     def _try(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch | None, Failure]:
         child = self._child = self._child or self._start()
         try:
             child.connection.send_bytes(pack(batch))
-            reason = self._watch(child)
+            reason = self._watch(child, self._deadline)
             if reason:
                 row = child.row
                 self.close()
@@ -240,7 +247,7 @@ class Isolated:
             raise body
         return (unpack(body), Failure(0, "", "")) if kind == "ok" else (None, Failure(child.row, kind, body))
 
-    def _watch(self, child: Child) -> str:
+    def _watch(self, child: Child, deadline: float) -> str:
         """Wait for the reply; names the limit that was passed, if one was.
 
         The deadline is for one row, or for all that were sent where the stage does not mark rows.
@@ -250,7 +257,7 @@ class Isolated:
             cpu, now = child.cpu_seconds(), child.row
             if now != row:
                 row, since = now, cpu
-            elif cpu - since > self._deadline:
+            elif cpu - since > deadline:
                 return "deadline"
             if child.rss_bytes() > self._memory:
                 return "memory"
@@ -258,21 +265,30 @@ class Isolated:
 
     def _start(self) -> Child:
         child = Child("curate.engine.isolate:serve")
-        child.connection.send(self._hello)
-        deadline = time.monotonic() + 120
-        while not child.connection.poll(0.05):
-            if not child.alive() or time.monotonic() > deadline:
-                break
         try:
-            kind, body = child.connection.recv()
+            child.connection.send(self._hello)
+            reason = self._watch(child, LOAD_CPU_SECONDS)
+            reply: tuple[str, Any] = ("over", reason) if reason else child.connection.recv()
         except (EOFError, OSError):
             child.kill()
-            self._count_death()
+            self._count_death("crash")
             return self._start()
-        if kind == "raise":
-            child.kill()
-            raise body
-        return child
+        kind, body = reply
+        if kind == "ready" and child.rss_bytes() > self._memory:  # it was quicker than the watch
+            kind, body = "over", "memory"
+        if kind == "ready":
+            return child
+        child.kill()
+        if kind == "over":
+            raise self._too_much(body)
+        raise body
+
+    def _too_much(self, reason: str) -> RunError:
+        what = f"{LOAD_CPU_SECONDS:.0f} CPU seconds" if reason == "deadline" else f"{self._memory >> 20} MB"
+        return RunError(
+            f"stage `{self.step.stage}` takes more than {what} before its first row", where=f"stages[{self.step.index}]",
+            hint=HINTS["memory"] if reason == "memory" else "loading it seems never to end; mend it and run again",
+        )  # fmt: skip
 
     def close(self) -> None:
         if self._child:

@@ -4,6 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from curate.engine import isolate
 from curate.engine.run import run
 from curate.errors import RunError
 from curate.recipe.recipe import from_tree
@@ -37,6 +38,31 @@ def roomy(batch, config):
         if config.poison in text:
             np.ones(1 << 50)
     return batch.append_column("roomy_done", pa.array([True] * batch.num_rows))
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    deadline_seconds: float = 0.2
+    max_memory_mb: int = 300
+    load_mb: int = 0  # what the model takes
+
+
+def load(config, store):
+    return b"x" * (config.load_mb << 20)
+
+
+@stage("greedy", version=1, config=Limits, reads=["text"], writes={"greedy_done": pa.bool_()}, isolate=True, load=load)
+def greedy(batch, config, model):
+    held = []
+    while batch.num_rows:
+        held.append(b"x" * (64 << 20))
+    return batch
+
+
+@stage("endless", version=1, config=Limits, reads=["text"], writes={"endless_done": pa.bool_()}, isolate=True)
+def endless(batch, config):
+    while batch.num_rows:
+        pass
+    return batch
 '''
 
 
@@ -96,6 +122,30 @@ def test_a_row_that_raises_is_quarantined_alone(go):
 def test_a_stage_that_raises_on_every_row_is_the_stages_fault(go, rows):
     with pytest.raises(RunError, match="stage `picky` fails on every row: ValueError: cannot do poison"):
         go({"text": ["poison"] * rows}, ["picky"])
+
+
+@pytest.mark.parametrize(("stage", "seconds"), [("greedy", 60.0), ("endless", 0.2)])
+def test_a_stage_that_passes_a_limit_on_every_row_is_the_stages_fault(go, stage, seconds):
+    with pytest.raises(RunError, match=f"stage `{stage}` fails on every row"):
+        go({"text": ["sound"] * 3}, [{stage: {"deadline_seconds": seconds}}])
+
+
+def test_many_rows_that_all_pass_a_limit_stop_their_unit(go, tmp_path, monkeypatch):
+    """Not only at the end of the pass: many is 2 here, and the third row is never tried."""
+    monkeypatch.setattr(isolate, "MANY", 2)
+    tree = Tree({"input": {"path": "in"}, "stages": [{"greedy": {"deadline_seconds": 60.0}}]}, "recipe")
+    (step,) = from_tree(tree, output="out").steps
+    stage = isolate.Isolated(step, str(tmp_path), (str(tmp_path / "my_stages.py"),), 60.0, 300)
+    batch = pa.record_batch({"id": ["a", "b", "c"], "text": ["x", "y", "z"]})
+    with pytest.raises(RunError, match="stage `greedy` fails on every row: memory limit of the stage"):
+        stage(batch)
+    stage.close()
+
+
+def test_a_stage_whose_model_is_above_its_memory_cap_stops_the_run_at_once(go):
+    with pytest.raises(RunError, match="`greedy` takes more than 300 MB before its first row") as caught:
+        go({"text": ["sound", "also sound"]}, [{"greedy": {"load_mb": 400}}])
+    assert "max_memory_mb" in caught.value.hint
 
 
 def test_a_unit_of_nothing_but_poison_does_not_stop_the_run(go):
