@@ -183,7 +183,13 @@ def with_guards_of(plan: Plan, recipe: Recipe, stage_files: Sequence[str]) -> Pl
 
 def refuse_strangers(out: Folder) -> None:
     """An output folder is new, empty or ours."""
-    strangers = [n for n in [*out.names(), *out.folders()] if not n.startswith((".", "_curate"))]
+    try:
+        strangers = [n for n in [*out.names(), *out.folders()] if not n.startswith((".", "_curate"))]
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write into {out.path}: {error.strerror or error}",
+            hint="check the path (or bucket, endpoint and keys), or choose another output",
+        ) from None
     if strangers and not out.exists(PLAN):
         raise ConfigError(
             f"{out.path} is not empty and no curate dataset (it holds {strangers[0]})",

@@ -110,6 +110,40 @@ def datatrove_gopher(source: Path, folder: Path) -> None:
     drain([*steps, ParquetWriter(str(folder / "dt"))])
 
 
+def text_of(document: Any) -> str:
+    return document.text
+
+
+def datatrove_dedup(source: Path, folder: Path) -> None:
+    """Signatures, duplicates, filter: its three steps in one process."""
+    from datatrove.pipeline.dedup import (
+        ExactDedupConfig,
+        ExactDedupFilter,
+        ExactDedupSignature,
+        ExactFindDedups,
+    )
+    from datatrove.pipeline.readers import ParquetReader
+    from datatrove.pipeline.writers import ParquetWriter
+
+    shutil.rmtree(folder / "dd", ignore_errors=True)
+    config = ExactDedupConfig(content_getter=text_of)
+    sigs, found = str(folder / "dd/sigs"), str(folder / "dd/found")
+
+    def reader() -> Any:
+        return ParquetReader(str(source.parent), glob_pattern=source.name)
+
+    drain([reader(), ExactDedupSignature(sigs, config)])
+    drain([ExactFindDedups(sigs, found, config)])
+    dropped = ParquetWriter(str(folder / "dd/dropped"))
+    drain(
+        [
+            reader(),
+            ExactDedupFilter(found, config, exclusion_writer=dropped),
+            ParquetWriter(str(folder / "dd/out")),
+        ]
+    )
+
+
 def datatrove_warc(source: Path, folder: Path) -> None:
     from datatrove.pipeline.extractors import Trafilatura
     from datatrove.pipeline.readers import WarcReader
@@ -128,7 +162,7 @@ def drain(steps: list[Any]) -> None:
     data: Any = None
     for step in steps:
         data = step.run(data, 0, 1)
-    for _ in data:
+    for _ in data or ():
         pass
 
 
@@ -182,6 +216,7 @@ def main() -> None:
             one["run"] = ours(source, GOPHER, folder / "run")
             one["dedup"] = ours(source, [{"exact_dedup": {}}], folder / "dedup")
             one["datatrove"] = cpu(lambda: datatrove_gopher(few, folder)) * EVERY
+            one["datatrove_dedup"] = cpu(lambda: datatrove_dedup(source, folder))
             rounds.append(one)
         m = medians(rounds)
         bound = m["read"] + m["kernels"] + m["write"]
@@ -194,6 +229,9 @@ def main() -> None:
         )
         print(
             f"exact dedup, Parquet to Parquet: {m['dedup']:.2f} s = {size / m['dedup']:.1f} MB/s, {m['dedup'] / (m['read'] + m['write']):.2f} x read + write"
+        )
+        print(
+            f"exact dedup beside datatrove: {size / m['datatrove_dedup']:.1f} MB/s, ratio {m['datatrove_dedup'] / m['dedup']:.1f} x"
         )
         every, some = warcs(data, folder)
         pages, fewer = html_megabytes(every), html_megabytes(some)
