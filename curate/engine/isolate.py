@@ -18,6 +18,7 @@ import msgspec
 import pyarrow as pa
 
 from curate.child import Child, mark_row
+from curate.engine.call import stage_call
 from curate.errors import CurateError, RunError
 from curate.recipe.recipe import Step
 
@@ -300,7 +301,6 @@ class Isolated:
 def serve(connection: Connection) -> None:
     """In the child: load the stage, then one batch in, one batch or error out."""
     from curate import stages
-    from curate.engine.flow import stage_call
 
     encoded, store, stage_files = connection.recv()
     call: Any = None

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from curate.child import mark_row
 from curate.engine import journal, shuffle
-from curate.engine.flow import Names
+from curate.engine.call import Names
 from curate.engine.journal import Entry, Ledger, Written
 from curate.engine.plan import Pass, Plan
 from curate.engine.unit import UNIT_ROWS, DuplicateIds, Job, LinkRun, UnitRows, pass_folder

@@ -1,0 +1,82 @@
+"""A stage as a plain function of a batch: model loaded, columns named as its step says, contract checked."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from curate.engine.plan import column_name
+from curate.errors import RunError
+from curate.recipe.recipe import Step
+
+
+def stage_call(step: Step, store: Path) -> Callable[[pa.RecordBatch], pa.RecordBatch]:
+    """The stage as a function of a batch, its model loaded, its columns named as the step says."""
+    spec, config = step.spec(), step.settings()
+    model = (spec.load(config, store),) if spec.load else ()
+    declared, names = spec.columns_written(config), Names(step)
+
+    def call(batch: pa.RecordBatch) -> pa.RecordBatch:
+        batch = names.as_stage(batch)
+        if not batch.num_rows:  # lists without values have no type: no stage needs to think of that
+            return names.as_step(empty(batch.schema, declared, spec.removes))
+        out = spec.function(batch, config, *model)
+        check_contract(step, batch, out, declared, spec.removes)
+        return names.as_step(out)
+
+    return call
+
+
+def empty(schema: pa.Schema, declared: Mapping[str, pa.DataType], removes: Sequence[str]) -> pa.RecordBatch:
+    """No rows, with the columns of a stage's output."""
+    kinds = {f.name: f.type for f in schema if f.name not in removes} | dict(declared)
+    return pa.RecordBatch.from_pydict({name: pa.nulls(0, kind) for name, kind in kinds.items()})
+
+
+class Names:
+    """Columns as the stage names them, and as its step does (`name:`, for a stage that stands twice).
+
+    What an earlier step wrote under the stage's names, or the input under one of `own`, is set aside meanwhile.
+    """
+
+    def __init__(self, step: Step, own: Sequence[str] = ()) -> None:
+        spec = step.spec()
+        written = [c for c in spec.columns_written(step.settings()) if c != "text"]
+        taken = [*own, *(written if step.name != spec.name else ())]
+        self._aside = {c: f"{c}\0" for c in taken}
+        self._back = {c: column_name(step, spec, c) for c in written} | {f"{c}\0": c for c in taken}
+
+    def as_stage(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        return batch.rename_columns([self._aside.get(n, n) for n in batch.schema.names])
+
+    def as_step(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        return batch.rename_columns([self._back.get(n, n) for n in batch.schema.names])
+
+
+def check_contract(
+    step: Step, batch: pa.RecordBatch, out: Any, declared: Mapping[str, pa.DataType], removes: tuple[str, ...]
+) -> None:
+    """A stage must give back the same rows with exactly the columns it declares."""
+    problem = ""
+    if not isinstance(out, pa.RecordBatch):
+        problem = f"returned {type(out).__name__}, not a RecordBatch"
+    elif out.num_rows != batch.num_rows:
+        problem = f"returned {out.num_rows} rows for {batch.num_rows}"
+    else:
+        expected = [n for n in batch.schema.names if n not in removes]
+        expected += [n for n in declared if n not in expected]
+        if sorted(out.schema.names) != sorted(expected):
+            problem = f"returned the columns {out.schema.names}, declared are {expected}"
+        wrong = [n for n, kind in declared.items() if not problem and out.schema.field(n).type != kind]
+        if wrong:
+            problem = (
+                f"wrote `{wrong[0]}` as {out.schema.field(wrong[0]).type}, declared is {declared[wrong[0]]}"
+            )
+        elif not problem and out.column("id") != batch.column("id"):
+            problem = "changed the order or the ids of rows"
+    if problem:
+        raise RunError(
+            f"stage `{step.stage}` {problem}",
+            hint="a stage returns its rows in order with its declared columns",
+        )
