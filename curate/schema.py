@@ -83,11 +83,6 @@ def row_id(path: str, ordinal: int) -> str:
     return xxhash.xxh3_128_hexdigest(f"{path}\0{ordinal}".encode("utf-8", "surrogateescape"))
 
 
-def child_id(parent: str, stage: str, ordinal: int) -> str:
-    """Id of a row that a stage makes out of another."""
-    return xxhash.xxh3_128_hexdigest(f"{parent}\0{stage}\0{ordinal}".encode())
-
-
 def id_sum(ids: Iterable[str | None]) -> int:
     """Sum modulo 2^64 of a 64-bit hash of each id: equal sums mean that no id was swapped for another."""
     digest = xxhash.xxh3_64_intdigest
