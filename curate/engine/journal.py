@@ -119,6 +119,8 @@ def fault(moment: str) -> None:
 def commit(folder: Folder, entry: Entry, attempt: str) -> Entry:
     """Make a unit done; returns the entry that stands. When another attempt was first our files are removed."""
     fault("claim")
+    if entry.outputs:
+        folder.sync(TMP)  # the entry must never outlive the names it lists
     data = msgspec.json.format(msgspec.json.encode(entry), indent=1)
     won = folder.claim(f"{JOURNAL}/{entry.unit}.json", data, attempt)
     fault("claimed")

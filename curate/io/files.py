@@ -226,6 +226,11 @@ class Folder:
         _sync_folder(target.parent)
         return True
 
+    def sync(self, under: str) -> None:
+        """Make the names in a local folder durable; object stores need nothing."""
+        if self.local and (self.local / under).is_dir():
+            _sync_folder(self.local / under)
+
     def replace(self, name: str, data: bytes) -> None:
         """Write a whole small file, atomically."""
         if not self.local:

@@ -26,6 +26,7 @@ MAX_DEPTH = 100
 
 _PREFIX = "SELECT ((\n"  # two brackets: nothing that closes one of them leaves a valid statement behind
 _VIEW = "curate batch"
+_SLIPS = {"&&": "and", "||": "or", "==": "="}  # of other languages
 _EXAMPLE = "a predicate is one SQL expression: \"lang = 'en' and lang_score > 0.5\""
 
 
@@ -61,7 +62,11 @@ class Predicate:
             self._sql = f'SELECT CAST(CASE {cases} ELSE -1 END AS INTEGER) AS first FROM "{_VIEW}"'
             self._try_types({name: columns[name] for name in self.columns})
         except ConfigError as error:
-            raise ConfigError(f"predicate `{_short(where)}`: {error.what}", hint=error.hint) from None
+            unknown = error.what.removeprefix("unknown column `").rstrip("`")
+            if f'"{unknown}"' in where:
+                error.hint += f"; a text stands in single quotes: '{unknown}'"
+            slip = next((f"write `{word}`" for mark, word in _SLIPS.items() if mark in where), "")
+            raise ConfigError(f"predicate `{_short(where)}`: {error.what}", hint=slip or error.hint) from None
         except duckdb.Error as error:
             hint = "cast one side, for example TRY_CAST(x AS DOUBLE)"
             raise ConfigError(f"predicate `{_short(where)}`: {_first_line(error)}", hint=hint) from None

@@ -421,3 +421,17 @@ def test_a_folder_that_is_no_output_is_refused(tmp_path: Path) -> None:
     (tmp_path / "part-00000.parquet").write_bytes(b"PAR1 broken")
     with pytest.raises(DataError, match="cannot be read"):
         open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("where", "hint"),
+    [
+        ('lang = "en"', "a text stands in single quotes: 'en'"),
+        ("lang = 'en' && n > 1", "write `and`"),
+        ("lang = 'en' || n > 1", "write `or`"),
+    ],
+)
+def test_the_commonest_slips_are_told_how_to_write_it(where, hint):
+    with pytest.raises(ConfigError) as error:
+        Predicate(where, {"lang": pa.string(), "n": pa.int64()})
+    assert hint in error.value.hint
