@@ -10,7 +10,7 @@ import msgspec
 from curate.errors import QUARANTINED, CurateError
 
 if TYPE_CHECKING:
-    from curate.engine.run import Result
+    from curate.engine.result import Result
 
 LINE_SECONDS = 30.0
 

@@ -10,7 +10,8 @@ from curate.engine import journal, shuffle
 from curate.engine.journal import JOURNAL, MANIFEST, Entry
 from curate.engine.lock import Owner, is_dead, read_owner
 from curate.engine.plan import Pass, Plan
-from curate.engine.run import RECORDS_PER_RANGE, Result, Rows, summarise
+from curate.engine.result import Result, Rows, summarise
+from curate.engine.run import RECORDS_PER_RANGE
 from curate.engine.unit import pass_folder
 from curate.errors import COMPLETE, INCOMPLETE, DataError
 from curate.io.files import Folder

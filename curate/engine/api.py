@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from curate.engine.run import Result
+from curate.engine.result import Result
 from curate.engine.run import run as run_recipe
 from curate.recipe.recipe import Recipe, from_tree, load
 from curate.recipe.tree import Tree

@@ -3,9 +3,8 @@
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
 
 import msgspec
 import pyarrow as pa
@@ -17,48 +16,16 @@ from curate.engine.journal import MANIFEST, Entry, fault
 from curate.engine.lock import LOCK, InUse, Lock
 from curate.engine.log import Listener, RunLog
 from curate.engine.plan import Pass, Plan, recipe_digest
+from curate.engine.result import Result, judged, summarise
 from curate.engine.unit import PLAN, Job, pass_folder
 from curate.engine.workers import Pool, Signals, Stopped, default_workers, os_error
-from curate.errors import COMPLETE, QUARANTINED, ConfigError, CurateError, DataError, LockedError, RunError
+from curate.errors import ConfigError, CurateError, DataError, LockedError, RunError
 from curate.io.files import Folder
 from curate.recipe.recipe import Recipe
 
 RECORDS_PER_RANGE = 4_000_000
 WORKER_MEMORY_MB = 4096
 HUB_FILE = ".huggingface.yaml"
-
-
-class Rows(msgspec.Struct, kw_only=True):
-    """`in + made = kept + quarantined + all dropped`; skipped records never were rows."""
-
-    in_: int = msgspec.field(name="in", default=0)
-    kept: int = 0
-    made: int = 0
-    quarantined: int = 0
-    skipped: dict[str, int] = {}
-    dropped: dict[str, dict[str, int]] = {}
-
-
-class Result(msgspec.Struct, kw_only=True):
-    """What a run came to; also `_curate/manifest.json` and the `--json` object."""
-
-    schema: str = "curate.run/1"
-    status: Literal["complete", "quarantined"] = "complete"
-    exit: int = 0
-    rows: Rows
-    output: str = ""
-    seconds: float = 0.0
-    next: str = ""
-    recipe: str = ""
-    text_bytes: int = 0
-    tokens: int = 0
-    bytes_in: int = 0
-    quarantined: dict[str, int] = {}  # reason -> rows
-    killed_ids: list[str] = []  # quarantined by deadline or memory
-    passes: list[dict[str, Any]] = []
-    digest: str = ""
-    fresh_units: int = 0  # done by this very call; 0 when nothing was left to do
-    fresh_bytes: int = 0  # of the input, read by this very call
 
 
 def run(
@@ -97,14 +64,6 @@ def run(
             return publish(plan, out, runner, time.perf_counter() - started, allowed)
     except OSError as error:
         raise os_error(error, out.path) from error
-
-
-def judged(result: Result, allowed: float) -> Result:
-    """The result with its exit code: more quarantined rows than allowed is 4."""
-    limit = allowed if allowed >= 1 or allowed == 0 else allowed * result.rows.in_
-    over = result.rows.quarantined > limit
-    result.status, result.exit = ("quarantined", QUARANTINED) if over else ("complete", COMPLETE)
-    return result
 
 
 def plan_or_resume(
@@ -412,53 +371,6 @@ def _take_pass(out: Folder, folder: Folder, one: Pass) -> None:
         out.take(folder, f"{journal.JOURNAL}/{file}", f"{journal.JOURNAL}/pass-{one.index:02d}/{file}")
 
 
-def summarise(plan: Plan, totals: Mapping[int, Entry], output: str) -> Result:
-    """Totals over all rows passes, from the journal alone."""
-    rows_passes = [one for one in plan.passes if one.kind == "rows"]
-    first, last = totals[rows_passes[0].index], totals[rows_passes[-1].index]
-    rows = Rows(in_=first.ledger.rows_in, kept=last.ledger.kept, skipped=dict(first.skipped), dropped={})
-    result = Result(
-        rows=rows,
-        output=output,
-        recipe=plan.recipe.name,
-        digest=plan.digest,
-        quarantined={},
-        killed_ids=[],
-        passes=[],
-    )
-    for one in rows_passes:
-        total = totals[one.index]
-        rows.made += total.ledger.made
-        rows.quarantined += total.ledger.quarantined
-        journal.merge_counts(result.quarantined, total.quarantined)
-        result.killed_ids.extend(total.killed_ids)
-        for step in total.steps.values():
-            for blamed, count in step.dropped.items():
-                stage, _, reason = blamed.partition("\t")
-                reasons = rows.dropped.setdefault(stage, {})
-                reasons[reason] = reasons.get(reason, 0) + count
-    result.passes = [
-        _pass_summary(plan, one, totals[one.index]) for one in plan.passes if one.index in totals
-    ]
-    result.text_bytes, result.tokens, result.bytes_in = last.text_bytes, last.tokens, first.bytes_in
-    result.next = f"curate peek {output}"
-    return result
-
-
-def _pass_summary(plan: Plan, one: Pass, total: Entry) -> dict[str, Any]:
-    names = {str(step.index): step.name for step in plan.recipe.steps}
-    phase = f"{names[str(one.step)]} {one.phase + 1}" if one.kind == "phase" else ""
-    return {
-        "index": one.index, "phase": phase, "fingerprint": one.fingerprint, "rows_in": total.ledger.rows_in, "kept": total.ledger.kept,
-        "dropped": total.ledger.dropped, "quarantined": total.ledger.quarantined, "seconds": round(total.seconds, 3),
-        "cpu_seconds": round(total.cpu_seconds, 3), "peak_rss_bytes": total.peak_rss_bytes,
-        "steps": [
-            {"index": int(i), "step": names[i], "rows": s.rows, "dropped": sum(s.dropped.values()), "seconds": round(s.seconds, 3)}
-            for i, s in sorted(total.steps.items(), key=lambda item: int(item[0]))
-        ],
-    }  # fmt: skip
-
-
 def read(folder: str | Path) -> Iterator[pa.RecordBatch]:
     """Kept rows of a complete dataset, in order. Raises DataError when the run is not complete."""
     import pyarrow.parquet as pq
@@ -472,6 +384,3 @@ def read(folder: str | Path) -> Iterator[pa.RecordBatch]:
         if name.startswith("part-"):
             with where.open(name) as file, pq.ParquetFile(file) as part:
                 yield from part.iter_batches(batch_size=4096)
-
-
-__all__ = ["CurateError", "Result", "Rows", "read", "run"]

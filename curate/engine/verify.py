@@ -16,7 +16,7 @@ import zstandard
 from curate.engine import journal, shuffle
 from curate.engine.journal import JOURNAL, MANIFEST, Entry, Ledger, Written
 from curate.engine.plan import Pass, Plan
-from curate.engine.run import Result, summarise
+from curate.engine.result import Result, summarise
 from curate.engine.unit import PLAN
 from curate.engine.workers import os_error
 from curate.errors import DataError, RunError
