@@ -87,7 +87,7 @@ def _complete(folder: Folder, plan: Plan | None) -> State:
         raise DataError(
             f"the manifest cannot be read: {error}",
             where=folder.address(MANIFEST),
-            hint="`curate run` again writes it anew",
+            hint="`curate run --fresh` makes the dataset anew",
         ) from None
     passes = []
     for one in plan.passes if plan else ():
