@@ -130,11 +130,8 @@ def test_real_text_garbled_and_not_equals_the_slow_way(shared_data: Path) -> Non
     assert sum(restored) >= 0.9 * len(right)
 
 
-def test_no_quadratic_time() -> None:
-    for text in (
-        "a" + " " * 300_000 + "b",
-        "\n" * 300_000 + "x",
-        " \n" * 150_000 + "x",
-        "\u200b" * 300_000 + "\u0e01",
-    ):
-        clean(text)
+def test_long_runs_take_no_quadratic_time_and_collapse() -> None:
+    assert clean("a" + " " * 300_000 + "b") == "a b"
+    assert clean("\n" * 300_000 + "x") == "x"
+    assert clean(" \n" * 150_000 + "x") == "x"
+    assert len(clean("\u200b" * 300_000 + "\u0e01")) == 300_001  # Thai needs its zero-width spaces
