@@ -2,7 +2,8 @@
 
 Reads   the columns that `where` names
 Writes  nothing; dropped rows carry drop_stage, drop_reason, drop_value and drop_threshold
-Rows    kept in order; dropped where the first of the conditions joined by AND is not true (null is not true)
+Rows    kept in order; dropped where the first of the conditions joined by AND is not true (null is not true).
+        Rows outside the step's `when` are kept
 Fails   ConfigError for a predicate that is not one expression over known columns, literals, comparisons and the
         functions of `curate.io.expression`; DataError naming the row where it cannot be evaluated (a bad cast)
 
@@ -21,6 +22,7 @@ from collections.abc import Mapping
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -35,9 +37,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Selector:
-    """A `where` compiled for the columns at hand. `writers`: column -> recipe step that wrote it."""
+    """A `where` compiled for the columns at hand. `writers`: column -> recipe step that wrote it.
 
-    def __init__(self, where: str, columns: Mapping[str, pa.DataType], writers: Mapping[str, str]) -> None:
+    Rows for which `when` is not true are kept; what `where` says of them is never asked.
+    """
+
+    def __init__(
+        self, where: str, columns: Mapping[str, pa.DataType], writers: Mapping[str, str], when: str = ""
+    ) -> None:
         taken = [name for name in DROP if name in columns]
         if taken:
             raise ConfigError(
@@ -45,11 +52,12 @@ class Selector:
                 hint=f"rename it in the recipe: input.columns: {{old_{taken[0]}: {taken[0]}}}",
             )
         self.predicate = Predicate(where, columns)
+        self._when = Predicate(when, columns) if when else None
         self._writers = dict(writers)
 
     def split(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch]:
         """(kept, dropped), each in the order of the batch; dropped has the DROP columns beside its own."""
-        first = self.predicate.first_failure(batch)
+        first = self._first_failure(batch)
         kept = first == -1
         if kept.all():
             return batch, _with_reasons(batch.slice(0, 0), [])
@@ -61,6 +69,15 @@ class Selector:
             reasons.append(self._blame(rows, self.predicate.conjuncts[index]))
         back = np.argsort(by_conjunct, kind="stable")  # from conjunct by conjunct to the order of the rows
         return batch.filter(pa.array(kept)), _with_reasons(dropped, reasons, pa.array(back))
+
+    def _first_failure(self, batch: pa.RecordBatch) -> npt.NDArray[np.int32]:
+        """Index (n,) of the first conjunct that is not true, -1 where all are or `when` is not."""
+        if self._when is None:
+            return self.predicate.first_failure(batch)
+        inside = self._when.mask(batch)
+        first = np.full(batch.num_rows, -1, np.int32)
+        first[inside] = self.predicate.first_failure(batch.filter(pa.array(inside)))
+        return first
 
     def _blame(self, rows: pa.RecordBatch, conjunct: Conjunct) -> pa.RecordBatch:
         """DROP columns for rows that this conjunct dropped."""

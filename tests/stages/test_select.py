@@ -111,6 +111,20 @@ ROWS = st.tuples(
 )
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.lists(ROWS, max_size=30))
+def test_a_when_is_the_select_of_its_rows_and_keeps_the_others(rows: list[tuple[object, ...]]) -> None:
+    whole = batch(*[(str(i), *row) for i, row in enumerate(rows)])
+    kept, dropped = Selector(WHERE, COLUMNS, WRITERS, when="lang = 'de'").split(whole)
+    inside = [row["lang"] == "de" for row in whole.to_pylist()]
+    kept_alone, dropped_alone = Selector(WHERE, COLUMNS, WRITERS).split(
+        whole.filter(pa.array(inside, pa.bool_()))
+    )
+    stay = {*kept_alone["id"].to_pylist(), *(str(i) for i, is_in in enumerate(inside) if not is_in)}
+    assert kept["id"].to_pylist() == [i for i in whole["id"].to_pylist() if i in stay]
+    assert str(dropped.to_pylist()) == str(dropped_alone.to_pylist())
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(ROWS, max_size=30), st.integers(0, 30))
 def test_any_slicing_gives_the_same_rows_and_every_row_goes_one_way(
