@@ -42,6 +42,12 @@ class ModelError(CurateError):
     kind = "model"
 
 
+class StageError(CurateError):
+    """A stage that breaks its contract or can do no row: the same command ends the same way until it is mended."""
+
+    kind = "stage"
+
+
 class LockedError(CurateError):
     """The folder belongs to another live run."""
 

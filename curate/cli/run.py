@@ -69,8 +69,8 @@ def run(
 
     Example: curate run recipes/quickstart.yaml -o out/quickstart
 
-    Exit codes: 0 complete; 1 a guard stopped it; 2 usage or configuration, or the folder is in use; 3 incomplete,
-    run again to resume; 4 complete with more quarantined rows than allowed; 130 interrupted.
+    Exit codes: 0 complete; 1 a guard stopped it; 2 usage or configuration, a stage that cannot work, or the folder is
+    in use; 3 incomplete, run again to resume; 4 complete with more quarantined rows than allowed; 130 interrupted.
     """
     loaded = _load(recipe, output, sets, stages, store)
     execute(loaded, stages or [], workers, fresh, allow_quarantined, worker_memory, events, as_json, quiet)

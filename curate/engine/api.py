@@ -14,7 +14,7 @@ def run(
 ) -> Result:
     """Run a recipe (a YAML file, its content as a dict, or a Recipe) and return its Result.
 
-    Raises a CurateError: ConfigError or DataError before the start, GuardError or RunError later.
+    Raises a CurateError: ConfigError or DataError before the start, GuardError, StageError or RunError later.
     """
     if isinstance(recipe, dict):
         recipe = from_tree(Tree(recipe, "recipe"), output=output)

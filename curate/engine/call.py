@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from curate.engine.plan import column_name
-from curate.errors import RunError
+from curate.errors import StageError
 from curate.recipe.recipe import Step
 
 
@@ -76,7 +76,9 @@ def check_contract(
         elif not problem and out.column("id") != batch.column("id"):
             problem = "changed the order or the ids of rows"
     if problem:
-        raise RunError(
-            f"stage `{step.stage}` {problem}",
-            hint="a stage returns its rows in order with its declared columns",
+        raise StageError(
+            f"stage `{step.stage}` {problem}, in the batch that begins with row `{batch.column('id')[0]}`",
+            where=f"stages[{step.index}]",
+            hint="a stage returns its rows in order with its declared columns; mend it and run again: "
+            "finished work is kept",
         )

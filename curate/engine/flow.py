@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from curate.engine.call import stage_call
 from curate.engine.isolate import Blame, Failure, Isolated, run_alone
 from curate.engine.journal import MAX_SOURCES, OTHER_SOURCES, Ledger, StepCount, merge_counts
+from curate.engine.limits import Limits
 from curate.engine.parts import UnitFiles
 from curate.engine.plan import Plan, column_name, schema_after, writers
 from curate.recipe.recipe import CHECKPOINT, DropSample, Step
@@ -26,10 +27,10 @@ class MapStep:
         self._blame = Blame(step)
         spec, config = step.spec(), step.settings()
         self._isolated = (
-            Isolated(step, str(plan.model_store()), plan.stage_files, getattr(config, "deadline_seconds", 60.0),
-                     getattr(config, "max_memory_mb", careful or 2048))
-            if careful or spec.isolate else None
-        )  # fmt: skip
+            Isolated(step, str(plan.model_store()), plan.stage_files, Limits(step, careful))
+            if careful or spec.isolate
+            else None
+        )
         self._call = None if self._isolated else stage_call(step, plan.model_store())
         self._predicate = None
         if step.when:
@@ -110,7 +111,7 @@ class Flow:
         for step in self.steps:
             if step.stage == "select":
                 self._selects[step.index] = Selector(
-                    step.config["where"], {f.name: f.type for f in schema}, wrote
+                    step.config["where"], {f.name: f.type for f in schema}, wrote, step.when
                 )
             else:
                 self._maps[step.index] = MapStep(step, plan, schema, careful)
@@ -199,7 +200,7 @@ class Flow:
         self.files.quarantine({"stage": stage, **row})
 
     def _quarantine_row(self, step: Step, batch: pa.RecordBatch, failure: Failure) -> None:
-        self.counts[str(step.index)].raised += 1
+        self.counts[str(step.index)].failed += 1
         row = batch.slice(failure.row, 1)
         raw = b""
         for name in ("html", "text"):

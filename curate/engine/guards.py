@@ -1,8 +1,10 @@
 """Guards judged at the end of a pass, before anything is published: data that vanishes stops the run."""
 
+from collections.abc import Iterator
+
 import pyarrow.parquet as pq
 
-from curate.engine.isolate import stage_bug
+from curate.engine.isolate import HINTS, stage_bug
 from curate.engine.journal import OTHER_SOURCES, Entry
 from curate.engine.plan import Pass, Plan
 from curate.errors import GuardError
@@ -21,18 +23,30 @@ def too_small(plan: Plan, total: Entry) -> str:
     return f"max_drop of {', '.join(names)} is not judged: fewer than {MIN_ROWS:,} rows" if names else ""
 
 
+def mostly_failed(plan: Plan, total: Entry, folder: Folder) -> Iterator[str]:
+    """Says of each step that could not do most of its rows why, and what to change."""
+    for index, count in total.steps.items():
+        if 2 * count.failed > count.rows > 1:
+            row_id, error, reason = _example(plan, index, folder)
+            hint = HINTS.get(reason, "mend the stage, or give it other rows with `when`")
+            yield (
+                f"stages[{index}] ({plan.recipe.steps[int(index)].name}) could not do {count.failed:,} of its "
+                f"{count.rows:,} rows, for example `{row_id}`: {error}; {hint}"
+            )
+
+
 def judge(plan: Plan, one: Pass, total: Entry, folder: Folder) -> None:
     """Raise GuardError when nothing is left, or a step dropped more than its `max_drop` allows.
 
-    RunError when a stage raised on every row it got.
+    StageError when a stage could do none of the rows it got.
     """
     ledger = total.ledger
     for index, count in total.steps.items():
-        if count.raised == count.rows > 1:
-            raise stage_bug(plan.recipe.steps[int(index)], _an_error(folder))
+        if count.failed == count.rows > 1:
+            raise stage_bug(plan.recipe.steps[int(index)], *_example(plan, index, folder))
     if ledger.rows_in and not ledger.kept and not plan.recipe.allow_empty:
         raise GuardError(
-            f"no row is left of {ledger.rows_in}: {_reasons(total) or 'all were quarantined'}",
+            f"no row is left of {ledger.rows_in}: {_reasons(total)}",
             hint="look at one with `curate peek OUT --dropped STAGE`; `allow_empty: true` in the recipe permits this",
         )
     for index, count in total.steps.items():
@@ -54,18 +68,19 @@ def judge(plan: Plan, one: Pass, total: Entry, folder: Folder) -> None:
                 )
 
 
-def _an_error(folder: Folder) -> str:
-    """What the first row that raised was told."""
-    for name in folder.names("_quarantine"):
-        with folder.open(f"_quarantine/{name}") as file:
-            for row in pq.read_table(file, columns=["reason", "error"]).to_pylist():
-                if row["reason"] == "error":
-                    return str(row["error"])
-    return "see _quarantine/"
+def _example(plan: Plan, index: str, folder: Folder) -> tuple[str, str, str]:
+    """Id, error and reason of the first row that a step could not do."""
+    name = plan.recipe.steps[int(index)].name
+    for part in folder.names("_quarantine"):
+        with folder.open(f"_quarantine/{part}") as file:
+            for row in pq.read_table(file, columns=["stage", "id", "error", "reason"]).to_pylist():
+                if row["stage"] == name:
+                    return row["id"], row["error"], row["reason"]
+    raise AssertionError("a row that failed is in quarantine")
 
 
 def _reasons(total: Entry) -> str:
-    dropped: dict[str, int] = {}
+    dropped = {f"{reason} (quarantined)": count for reason, count in total.quarantined.items()}
     for step in total.steps.values():
         for reason, count in step.dropped.items():
             dropped[reason.replace("\t", " ")] = dropped.get(reason.replace("\t", " "), 0) + count

@@ -2,7 +2,8 @@
 
 A row is quarantined only when it alone, in a fresh child, fails twice (five times where the child was killed by a
 signal that anybody can send). A death not reproduced that way is the
-machine's and is retried, ten times a unit. Deadlines are CPU seconds of the child, so a busy machine costs no row.
+machine's and is retried, ten times a unit. Deadlines are CPU seconds of the child (limits.py), so a busy machine costs
+no row.
 A child that passes a limit before it has a row is the stage's fault and stops the run, as do rows that fail one and
 all.
 """
@@ -19,7 +20,8 @@ import pyarrow as pa
 
 from curate.child import Child, mark_row
 from curate.engine.call import stage_call
-from curate.errors import CurateError, RunError
+from curate.engine.limits import Limits
+from curate.errors import CurateError, RunError, StageError
 from curate.recipe.recipe import Step
 
 MAX_DEATHS = 10
@@ -31,7 +33,7 @@ LOAD_CPU_SECONDS = 600.0  # of a child before its first batch: imports and the m
 _UNMARKED = -1
 HINTS = {  # what helps where a child dies again and again
     "memory": "raise the stage's `max_memory_mb`, or --worker-memory-mb where it has none",
-    "deadline": "raise the stage's `deadline_seconds`",
+    "deadline": "raise the stage's `deadline_seconds`; a stage of yours names one in its Config, with `isolate=True`",
     "crash": "something outside kills it (out of memory?); free memory or use fewer --workers",
 }
 
@@ -75,11 +77,11 @@ class Blame:
     def done(self, rows: int) -> None:
         self._done += rows
 
-    def failed(self, text: str) -> None:
-        """A row failed alone, twice. RunError when all did so far, and they are many."""
+    def failed(self, row_id: str, error: str, reason: str = "error") -> None:
+        """A row failed alone, twice. StageError when all did so far, and they are many."""
         self._failed += 1
         if self._failed >= MANY and not self._done:
-            raise stage_bug(self._step, text)
+            raise stage_bug(self._step, row_id, error, reason)
 
 
 def run_alone(
@@ -107,15 +109,17 @@ def run_alone(
             except Exception as error:
                 if attempt == 2:
                     failures.append(Failure(row, "error", f"{type(error).__name__}: {error}"))
-                    blame.failed("".join(traceback.format_exception(error)))
+                    blame.failed(batch.column("id")[row].as_py(), "".join(traceback.format_exception(error)))
     return join(done, call, batch), failures
 
 
-def stage_bug(step: Step, text: str) -> RunError:
-    last = text.strip().splitlines()[-1]
-    return RunError(
-        f"stage `{step.stage}` fails on every row: {last}", where=f"stages[{step.index}]",
-        hint="this is the stage, not the data; mend it and run again:\n" + text.rstrip(),
+def stage_bug(step: Step, row_id: str, error: str, reason: str = "error") -> StageError:
+    """What a stage that can do no row is told, with one of its rows and what went wrong there."""
+    *trace, last = error.strip().splitlines()
+    hint = HINTS.get(reason, "this is the stage, not the data; mend it") + " and run again"
+    return StageError(
+        f"stage `{step.stage}` fails on every row, for example on `{row_id}`: {last}",
+        where=f"stages[{step.index}]", hint=f"{hint}:\n{error.rstrip()}" if trace else hint,
     )  # fmt: skip
 
 
@@ -137,20 +141,22 @@ class Isolated:
         step: Step,
         store: str,
         stage_files: tuple[str, ...],
-        deadline_seconds: float,
-        max_memory_mb: int,
+        limits: Limits,
     ) -> None:
         self.step, self.deaths, self.blame = step, 0, Blame(step)
         self._hello = (msgspec.json.encode(step), store, stage_files)
-        self._deadline, self._memory = deadline_seconds, max_memory_mb << 20
+        self._limits = limits
         self._child: Child | None = None
+        self._first = True  # the child has not answered yet: it imports and compiles
         self._cpu_of_dead = 0.0
-        self._at_once = MAX_ROWS  # fewer for a while after a death that no marked row explains
+        # fewer for a while after a death that no marked row explains, and until it is known how long rows take
+        self._at_once = 1 if limits.guessed else MAX_ROWS
 
     def start(self) -> None:
         """A unit begins."""
         self.deaths = 0
         self.blame.start()
+        self._limits.start()
 
     def cpu_seconds(self) -> float:
         """CPU seconds of all children so far."""
@@ -208,16 +214,18 @@ class Isolated:
         for attempt in range(1, MAX_KILLS + 1):
             if fresh:  # the last failure was a death or a kill, not an exception
                 self.close()
-            out, failure = self._try(row)
+            out, failure = self._try(row, alone=True)
             if out is not None:
                 self.blame.done(1)
-                if fresh:
+                if fresh and not (reason == "deadline" and self._limits.guessed):
                     self._count_death(reason)
                 return [out]
             if attempt >= 2 and not failure.killed:
                 break
+        if failure.reason == "deadline":
+            self._limits.hung()
         failures.append(failure._replace(row=position))
-        self.blame.failed(failure.error)
+        self.blame.failed(row.column("id")[0].as_py(), failure.error, failure.reason)
         return []
 
     def _count_death(self, reason: str) -> None:
@@ -228,15 +236,20 @@ class Isolated:
                 hint=f"{HINTS[reason]}, and run again to resume",
             )
 
-    def _try(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch | None, Failure]:
+    def _try(self, batch: pa.RecordBatch, alone: bool = False) -> tuple[pa.RecordBatch | None, Failure]:
         child = self._child = self._child or self._start()
+        first, self._first = self._first, False
+        marked = self._limits.alone(first)
+        unmarked = marked if alone else self._limits.together(batch.num_rows, first)
+        since = child.cpu_seconds()
         try:
             child.connection.send_bytes(pack(batch))
-            reason = self._watch(child, self._deadline)
+            reason = self._watch(child, unmarked, marked)
             if reason:
                 row = child.row
                 self.close()
-                return None, Failure(row, reason, f"{reason} limit of the stage")
+                seconds = unmarked if row == _UNMARKED else marked
+                return None, Failure(row, reason, self._limits.passed(reason, seconds))
             kind, body = child.connection.recv()
         except (EOFError, OSError):
             row = child.row
@@ -246,21 +259,24 @@ class Isolated:
             return None, Failure(row, "crash", f"the child died (exit status {status})", killed)
         if kind == "raise":
             raise body
-        return (unpack(body), Failure(0, "", "")) if kind == "ok" else (None, Failure(child.row, kind, body))
+        if kind != "ok":
+            return None, Failure(child.row, kind, body)
+        self._limits.done(batch.num_rows, child.cpu_seconds() - since, first)
+        return unpack(body), Failure(0, "", "")
 
-    def _watch(self, child: Child, deadline: float) -> str:
+    def _watch(self, child: Child, unmarked: float, marked: float) -> str:
         """Wait for the reply; names the limit that was passed, if one was.
 
-        The deadline is for one row, or for all that were sent where the stage does not mark rows.
+        CPU seconds of a row that the stage has marked, and of all that were sent while it marks none.
         """
         row, since = child.row, child.cpu_seconds()
         while not child.connection.poll(POLL_SECONDS):
             cpu, now = child.cpu_seconds(), child.row
             if now != row:
                 row, since = now, cpu
-            elif cpu - since > deadline:
+            elif cpu - since > (unmarked if row == _UNMARKED else marked):
                 return "deadline"
-            if child.rss_bytes() > self._memory:
+            if child.rss_bytes() > self._limits.memory_mb << 20:
                 return "memory"
         return ""
 
@@ -268,25 +284,27 @@ class Isolated:
         child = Child("curate.engine.isolate:serve")
         try:
             child.connection.send(self._hello)
-            reason = self._watch(child, LOAD_CPU_SECONDS)
+            reason = self._watch(child, LOAD_CPU_SECONDS, LOAD_CPU_SECONDS)
             reply: tuple[str, Any] = ("over", reason) if reason else child.connection.recv()
         except (EOFError, OSError):
             child.kill()
             self._count_death("crash")
             return self._start()
         kind, body = reply
-        if kind == "ready" and child.rss_bytes() > self._memory:  # it was quicker than the watch
+        if kind == "ready" and child.rss_bytes() > self._limits.memory_mb << 20:  # quicker than the watch
             kind, body = "over", "memory"
         if kind == "ready":
+            self._first = True
             return child
         child.kill()
         if kind == "over":
             raise self._too_much(body)
         raise body
 
-    def _too_much(self, reason: str) -> RunError:
-        what = f"{LOAD_CPU_SECONDS:.0f} CPU seconds" if reason == "deadline" else f"{self._memory >> 20} MB"
-        return RunError(
+    def _too_much(self, reason: str) -> StageError:
+        over_time = f"{LOAD_CPU_SECONDS:.0f} CPU seconds"
+        what = over_time if reason == "deadline" else f"{self._limits.memory_mb} MB"
+        return StageError(
             f"stage `{self.step.stage}` takes more than {what} before its first row", where=f"stages[{self.step.index}]",
             hint=HINTS["memory"] if reason == "memory" else "loading it seems never to end; mend it and run again",
         )  # fmt: skip

@@ -35,7 +35,7 @@ class Written(msgspec.Struct, kw_only=True):
 
 class StepCount(msgspec.Struct, kw_only=True):
     rows: int = 0
-    raised: int = 0  # rows quarantined since the stage raised on them
+    failed: int = 0  # rows it could not do: it raised on them, died of them or took too long; quarantined
     seconds: float = 0.0
     dropped: Counts = {}  # reason -> rows
     sources: dict[str, list[int]] = {}  # source -> [rows, dropped], for the guards
@@ -84,9 +84,7 @@ class Entry(msgspec.Struct, kw_only=True):
     steps: dict[str, StepCount] = {}  # step index -> counts
     skipped: Counts = {}
     quarantined: Counts = {}  # reason -> rows
-    killed_ids: list[
-        str
-    ] = []  # quarantined by deadline or memory: the one permitted difference between machines
+    killed_ids: list[str] = []  # by deadline or memory: the one permitted difference between machines
     outputs: list[Written] = []
     bytes_in: int = 0
     text_bytes: int = 0
@@ -234,7 +232,7 @@ def totals(all_entries: Iterable[Entry], unit: str = "total") -> Entry:
 
 def _add_step(total: StepCount, count: StepCount) -> None:
     total.rows += count.rows
-    total.raised += count.raised
+    total.failed += count.failed
     total.seconds += count.seconds
     merge_counts(total.dropped, count.dropped)
     for source, (rows, dropped) in count.sources.items():

@@ -73,7 +73,6 @@ class Outside:
         from curate.io.query import Predicate
 
         self._hold = hold  # only the last phase passes them on
-
         self._predicate = Predicate(step.when, {field.name: field.type for field in schema})
         self._written = step.spec().columns_written(step.settings())
         self._waiting: list[pa.RecordBatch] = []
@@ -98,6 +97,8 @@ class Outside:
 
     def _widened(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         for name, kind in self._written.items():
+            if name in rows.schema.names:  # `text` stays what it is
+                continue
             values = (
                 pa.repeat(True, rows.num_rows) if name.endswith("_pass") else pa.nulls(rows.num_rows, kind)
             )

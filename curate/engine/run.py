@@ -35,8 +35,8 @@ def run(
 ) -> Result:  # fmt: skip
     """Run a recipe to its end, or go on where it stopped.
 
-    Returns the Result of a complete run. Raises GuardError (nothing published), RunError (resumable), LockedError,
-    ConfigError or DataError otherwise.
+    Returns the Result of a complete run. Raises GuardError (nothing published), RunError (resumable), StageError,
+    LockedError, ConfigError or DataError otherwise.
     """
     if not recipe.output.path:
         raise ConfigError(
@@ -260,7 +260,7 @@ class Runner:
             self.pool.run(iter(jobs), on_done)
         except Stopped:
             raise  # within a second; a resume cleans up
-        except RunError:
+        except CurateError:  # of the run, or a stage's
             self.pool.end()
             with contextlib.suppress(OSError, CurateError):
                 journal.resume(folder)  # a full disk gets back what unfinished units hold
@@ -269,9 +269,12 @@ class Runner:
     def _judge(self, one: Pass) -> None:
         if one.kind == "rows":
             self._check_chain(one)
-            if small := guards.too_small(self.plan, self.totals[one.index]):
+            total, folder = self.totals[one.index], pass_folder(self.plan, self.run, one)
+            if small := guards.too_small(self.plan, total):
                 self.listen("warning", {"message": small})
-            guards.judge(self.plan, one, self.totals[one.index], pass_folder(self.plan, self.run, one))
+            guards.judge(self.plan, one, total, folder)
+            for message in guards.mostly_failed(self.plan, total, folder):
+                self.listen("warning", {"message": message})
 
     def _check_chain(self, one: Pass) -> None:
         """What a pass read is what the pass before kept, by count and by id sum."""

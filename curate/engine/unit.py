@@ -18,7 +18,7 @@ from curate.engine.flow import Flow
 from curate.engine.journal import Entry
 from curate.engine.parts import UnitFiles
 from curate.engine.plan import Pass, Plan, schema_after
-from curate.errors import DataError, RunError
+from curate.errors import DataError, StageError
 from curate.io import inputs
 from curate.io.files import Folder
 from curate.schema import id_sum
@@ -296,9 +296,11 @@ class LinkRun:
         flow = self.flow
         broken = flow.ledger.broken()
         if broken:
-            raise RunError(
+            steps = ([self.one.opens] if self.one.opens >= 0 else []) + list(self.one.steps)
+            names = ", ".join(self.plan.recipe.steps[i].name for i in steps)
+            raise StageError(
                 f"unit {self.name} does not add up: {broken}",
-                hint="a stage lost or invented rows; this is a bug",
+                hint=f"one of the stages {names} lost or invented rows; mend it and run again",
             )
         found = self.duplicates.found if self.duplicates else []
         entry = Entry(

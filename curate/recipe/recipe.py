@@ -203,9 +203,6 @@ def _build(name: str, keys: dict[str, Any], index: int, seed: int, place: Place,
         raise ConfigError(
             "a step's `name` is lower-case letters, digits and _", where=tree.place((*place, "name"))
         )
-    if step.when and name == "select":
-        hint = f'say it in the predicate: `where: "({step.when}) is not true or ({step.config["where"]})"`'
-        raise ConfigError(f"`{name}` takes no `when`", where=tree.place((*place, "when")), hint=hint)
     for guard in ("max_drop", "max_drop_per_source"):
         if not 0 <= (getattr(step, guard) or 0) <= 1:
             raise ConfigError(f"`{guard}` is a share from 0 to 1", where=tree.place((*place, guard)))

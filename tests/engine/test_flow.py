@@ -5,8 +5,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.engine import isolate
+from curate.engine.limits import Limits
 from curate.engine.run import run
-from curate.errors import RunError
+from curate.engine.verify import verify
+from curate.errors import ConfigError, StageError
 from curate.recipe.recipe import from_tree
 from curate.recipe.tree import Tree
 
@@ -58,6 +60,18 @@ def greedy(batch, config, model):
     return batch
 
 
+class How(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    how: str  # the contract is broken
+
+
+@stage("wrong", version=1, config=How, reads=["text"], writes={"wrong_done": pa.bool_()})
+def wrong(batch, config):
+    done = batch.append_column("wrong_done", pa.array([True] * batch.num_rows))
+    other = batch.append_column("wrong_done", batch["text"].cast(pa.string()))
+    return {"short": done.slice(1), "swapped": done.take(pa.array([1, 0, 2])), "none": None,
+            "more": done.append_column("extra", batch["text"]), "other": other}[config.how]
+
+
 @stage("endless", version=1, config=Limits, reads=["text"], writes={"endless_done": pa.bool_()}, isolate=True)
 def endless(batch, config):
     while batch.num_rows:
@@ -75,10 +89,11 @@ def go(tmp_path):
 
     use_file(file)
 
-    def run_stages(columns, stages, row_group_size=None, **keys):
+    def run_stages(columns, stages, row_group_size=None, input_id=None, **keys):
         (tmp_path / "in").mkdir()
         pq.write_table(pa.table(columns), tmp_path / "in/rows.parquet", row_group_size=row_group_size)
-        tree = Tree({"input": {"path": str(tmp_path / "in")}, "stages": stages, **keys}, "recipe")
+        source = {"path": str(tmp_path / "in"), "id": input_id}
+        tree = Tree({"input": source, "stages": stages, **keys}, "recipe")
         made = from_tree(tree, output=str(tmp_path / "out"))
         return run(made, workers=1, stage_files=[str(file)]), tmp_path / "out"
 
@@ -104,6 +119,30 @@ def test_a_stage_may_stand_twice_under_two_names(go):
     assert "topics_cluster_id" not in dropped.schema.names
 
 
+def test_a_select_asks_only_the_rows_of_its_when_and_blames_as_ever(go):
+    """A row that the predicate cannot even evaluate passes where it is outside; null is not true."""
+    columns = {"text": list("abcdef"), "kind": ["n", "n", "x", None, "n", "n"],
+               "value": ["5", "50", "not a number", "1", "7", None], "score": [1.0, 1.0, 0.0, 0.0, 0.2, 1.0]}  # fmt: skip
+    where = "score > 0.5 and cast(value as integer) < 10"
+    result, out = go(columns, [{"select": {"where": where, "when": "kind = 'n'"}}])
+    kept = pq.read_table(out / "part-00000.parquet")
+    assert kept["text"].to_pylist() == ["a", "c", "d"]
+    assert kept.schema.names == ["id", "text", "kind", "value", "score"]
+    condition = "cast(value as integer) < 10"
+    assert result.rows.dropped == {"select": {condition: 2}, "input": {"score > 0.5": 1}}
+    dropped = pq.read_table(out / "_dropped/00_select/part-00000.parquet").to_pylist()
+    assert [(row["text"], row["drop_stage"], row["drop_value"], row["drop_threshold"]) for row in dropped] == [
+        ("b", "select", None, None), ("e", "input", 0.2, 0.5), ("f", "select", None, None),
+    ]  # fmt: skip
+    assert verify(out).problems == []
+
+
+def test_the_when_of_a_select_is_checked_at_plan(go):
+    with pytest.raises(ConfigError, match="unknown column `knd`") as caught:
+        go({"text": ["a"]}, [{"select": {"where": "length(text) > 3", "when": "knd = 'n'"}}])
+    assert caught.value.where == "stages[0] (select)"
+
+
 def quarantined(out):
     return [row for file in sorted(out.glob("_quarantine/*")) for row in pq.read_table(file).to_pylist()]
 
@@ -120,14 +159,55 @@ def test_a_row_that_raises_is_quarantined_alone(go):
 
 @pytest.mark.parametrize("rows", [2, 40, 1000])
 def test_a_stage_that_raises_on_every_row_is_the_stages_fault(go, rows):
-    with pytest.raises(RunError, match="stage `picky` fails on every row: ValueError: cannot do poison"):
-        go({"text": ["poison"] * rows}, ["picky"])
+    """The error names the stage, a row and the next step; running again cannot help, so the exit is 2."""
+    with pytest.raises(
+        StageError, match=r"`picky` fails on every row, .* ValueError: cannot do poison"
+    ) as caught:
+        go({"id": [f"row {i}" for i in range(rows)], "text": ["poison"] * rows}, ["picky"], input_id="id")
+    assert "for example on `row " in caught.value.what
+    assert caught.value.where == "stages[0]"
+    assert "mend it and run again" in caught.value.hint
+    assert caught.value.exit_code == 2
 
 
-@pytest.mark.parametrize(("stage", "seconds"), [("greedy", 60.0), ("endless", 0.2)])
-def test_a_stage_that_passes_a_limit_on_every_row_is_the_stages_fault(go, stage, seconds):
-    with pytest.raises(RunError, match=f"stage `{stage}` fails on every row"):
+@pytest.mark.parametrize(
+    ("stage", "seconds", "limit"),
+    [
+        ("greedy", 60.0, "300 MB (`max_memory_mb` of the stage)"),
+        ("endless", 0.2, "0.2 CPU seconds (`deadline_seconds` of the stage)"),
+    ],
+)
+def test_a_stage_that_passes_a_limit_on_every_row_is_the_stages_fault(go, stage, seconds, limit):
+    """The error names the limit, its value and what to raise."""
+    with pytest.raises(StageError, match=f"stage `{stage}` fails on every row") as caught:
         go({"text": ["sound"] * 3}, [{stage: {"deadline_seconds": seconds}}])
+    assert caught.value.what.endswith(f"took more than {limit}")
+    assert limit.partition("`")[2].partition("`")[0] in caught.value.hint
+
+
+def test_a_stage_that_cannot_do_most_of_its_rows_says_so(go):
+    result, out = go({"text": ["poison 1", "poison 2", "fine"]}, ["picky"])
+    assert (result.rows.kept, result.exit) == (1, 4)
+    (warning,) = [
+        line
+        for line in (out / "_curate/log").glob("*")
+        for line in line.read_text().splitlines()
+        if "could not do" in line
+    ]
+    assert "stages[0] (picky) could not do 2 of its 3 rows" in warning
+    assert "ValueError: cannot do poison 1" in warning
+
+
+@pytest.mark.parametrize(
+    ("how", "problem"),
+    [("short", "returned 2 rows for 3"), ("swapped", "changed the order or the ids of rows"), ("none", "returned NoneType"),
+     ("more", "returned the columns"), ("other", "wrote `wrong_done` as string, declared is bool")],
+)  # fmt: skip
+def test_a_stage_that_breaks_its_contract_is_named_with_a_row(go, how, problem):
+    with pytest.raises(StageError, match=f"stage `wrong` {problem}.* begins with row `r1`") as caught:
+        go({"id": ["r1", "r2", "r3"], "text": ["a", "b", "c"]}, [{"wrong": {"how": how}}], input_id="id")
+    assert (caught.value.where, caught.value.exit_code) == ("stages[0]", 2)
+    assert "mend it and run again" in caught.value.hint
 
 
 def test_many_rows_that_all_pass_a_limit_stop_their_unit(go, tmp_path, monkeypatch):
@@ -135,15 +215,15 @@ def test_many_rows_that_all_pass_a_limit_stop_their_unit(go, tmp_path, monkeypat
     monkeypatch.setattr(isolate, "MANY", 2)
     tree = Tree({"input": {"path": "in"}, "stages": [{"greedy": {"deadline_seconds": 60.0}}]}, "recipe")
     (step,) = from_tree(tree, output="out").steps
-    stage = isolate.Isolated(step, str(tmp_path), (str(tmp_path / "my_stages.py"),), 60.0, 300)
+    stage = isolate.Isolated(step, str(tmp_path), (str(tmp_path / "my_stages.py"),), Limits(step))
     batch = pa.record_batch({"id": ["a", "b", "c"], "text": ["x", "y", "z"]})
-    with pytest.raises(RunError, match="stage `greedy` fails on every row: memory limit of the stage"):
+    with pytest.raises(StageError, match=r"stage `greedy` fails on every row, .*: took more than 300 MB"):
         stage(batch)
     stage.close()
 
 
 def test_a_stage_whose_model_is_above_its_memory_cap_stops_the_run_at_once(go):
-    with pytest.raises(RunError, match="`greedy` takes more than 300 MB before its first row") as caught:
+    with pytest.raises(StageError, match="`greedy` takes more than 300 MB before its first row") as caught:
         go({"text": ["sound", "also sound"]}, [{"greedy": {"load_mb": 400}}])
     assert "max_memory_mb" in caught.value.hint
 

@@ -1,8 +1,6 @@
 import contextlib
 import copy
-import re
 
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -140,22 +138,11 @@ def test_the_seed_of_the_recipe_reaches_stages_without_their_own():
         ("text: content", "text: 3", "an entry of `columns` is text"),
         ("exact_dedup: {keep: longest}", "gopher_quality: {stop_words: [a, 1]}", "an entry of `stop_words` is text"),
         ("exact_dedup: {keep: longest}", "checkpoint: {every: 2}", "write `- checkpoint`"),
-        ('"length(text) > 10"', '{where: a, when: b}', 'say it in the predicate: `where: "(b) is not true or (a)"`'),
     ],
 )  # fmt: skip
 def test_an_error_says_what_the_key_takes(old, new, hint):
     assert old in GOOD
     assert error(GOOD.replace(old, new)).hint == hint
-
-
-def test_the_predicate_offered_for_a_when_passes_the_other_rows():
-    from curate.io.query import Predicate
-
-    hint = error(GOOD.replace('"length(text) > 10"', "{where: n > 5, when: n < 9}")).hint
-    predicate = re.search(r'"(.*)"', hint)[1]
-    rows = pa.record_batch({"n": pa.array([None, 3, 7, 20], pa.int64())})
-    kept = Predicate(predicate, {"n": pa.int64()}).mask(rows)
-    assert kept.tolist() == [True, False, True, True]
 
 
 def test_a_wrong_value_of_the_environment_is_named_by_its_variable(monkeypatch):

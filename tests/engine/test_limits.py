@@ -1,0 +1,117 @@
+"""What rows may cost in a killable child where their stage names no deadline."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from curate.engine import limits
+from curate.engine.isolate import Isolated
+from curate.engine.limits import Limits
+from curate.recipe.recipe import Step, from_tree
+from curate.recipe.tree import Tree
+from curate.stages import use_file
+
+STAGES = """
+import time
+
+import msgspec
+import pyarrow as pa
+
+from curate.stage import stage
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class Timed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    deadline_seconds: float = 2.5
+    max_memory_mb: int = 77
+
+
+def busy(seconds):
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+@stage("dull", version=1, config=Config, reads=["text"], writes={"dull_chars": pa.int64()})
+def dull(batch, config):
+    found = []
+    for text in batch["text"].to_pylist():
+        busy({"HANG": 1e9, "SLOW": 0.3}.get(text, 0))
+        found.append(len(text))
+    return batch.append_column("dull_chars", pa.array(found, pa.int64()))
+
+
+@stage("timed", version=1, config=Timed, reads=["text"], writes={}, isolate=True)
+def timed(batch, config):
+    return batch
+"""
+
+
+@pytest.fixture
+def step(tmp_path: Path) -> Step:
+    """Of the stage that names no limits."""
+    return steps(tmp_path)[0]
+
+
+def steps(folder: Path) -> tuple[Step, ...]:
+    (folder / "my_stages.py").write_text(STAGES)
+    use_file(folder / "my_stages.py")
+    return from_tree(
+        Tree({"input": {"path": "in"}, "stages": ["dull", "timed"]}, "recipe"), output="out"
+    ).steps
+
+
+def test_the_limits_of_a_stage_hold_as_they_stand(tmp_path: Path) -> None:
+    timed = Limits(steps(tmp_path)[1], careful_mb=900)
+    for _ in range(9):
+        timed.done(1, 0.001, first=False)
+        timed.hung()
+    assert (timed.memory_mb, timed.alone(True), timed.together(4096, False)) == (77, 2.5, 2.5)
+
+
+def test_what_is_usual_comes_of_what_was_done(step: Step) -> None:
+    """By hand: a first answer of 2 s, then 100 rows in 5 s: usual is 0.05 s a row."""
+    found = Limits(step, careful_mb=900)
+    assert found.memory_mb == 900
+    assert (found.together(1, True), found.alone(True)) == (60, 60)  # nothing is known
+    found.done(1, 2.0, first=True)
+    assert found.together(1, False) == 20  # ten times the little that is known
+    found.done(100, 5.0, first=False)
+    assert found.together(1, False) == 1  # the least
+    assert found.together(40, False) == pytest.approx(20)  # ten times 40 rows
+    assert found.together(40, True) == pytest.approx(26)  # a fresh child imports first
+    assert found.alone(True) == 66
+    shrinking = []
+    for _ in range(5):
+        found.hung()
+        shrinking.append(found.alone(False))
+    assert shrinking == pytest.approx([30, 15, 7.5, 5, 5])  # down to a hundred times the usual
+    found.start()  # another unit
+    assert found.alone(False) == 60
+
+
+def test_a_slow_row_stays_and_rows_that_hang_cost_little_more_than_themselves(
+    step: Step, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stage without marks and deadline after two deaths: row after row, each with its minute, is not how it ends."""
+    monkeypatch.setattr(limits, "ROW_CPU_SECONDS", 1.0)
+    monkeypatch.setattr(limits, "LEAST_CPU_SECONDS", 0.1)
+    texts = ["sound"] * 600
+    texts[37], texts[200], texts[400] = "HANG", "SLOW", "HANG"
+    batch = pa.record_batch({"id": [f"row {i}" for i in range(600)], "text": texts})
+    careful = Isolated(step, str(tmp_path), (str(tmp_path / "my_stages.py"),), Limits(step, 900))
+    careful.start()
+    try:
+        done, failures = careful(batch)
+    finally:
+        careful.close()
+    assert [(f.row, f.reason) for f in failures] == [(37, "deadline"), (400, "deadline")]
+    assert failures[0].error.startswith("took more than ")
+    assert failures[0].error.endswith(" CPU seconds (the stage names no deadline)")
+    assert done["id"].to_pylist() == [f"row {i}" for i in range(600) if i not in (37, 400)]
+    assert careful.deaths == 0  # of the machine: the slow row was none
+    assert careful.cpu_seconds() < 40
