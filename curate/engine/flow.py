@@ -151,7 +151,7 @@ class Flow:
                     self._quarantine_row(step, before, failure)
         if batch.num_rows:
             self.ledger.add("kept", batch.num_rows, id_sum(batch.column("id").to_pylist()))
-            self.text_bytes += _text_bytes(batch)
+            self.text_bytes += _bytes_of(batch, "text")
             if "token_count" in batch.schema.names:
                 self.tokens += pc.sum(batch.column("token_count")).as_py() or 0
             self.files.keep(batch)
@@ -159,6 +159,7 @@ class Flow:
     def _count(self, step: Step, batch: pa.RecordBatch) -> StepCount:
         count = self.counts.setdefault(str(step.index), StepCount(dropped={}, sources={}))
         count.rows += batch.num_rows
+        count.bytes += document_bytes(batch)
         self._count_sources(count, batch, 0)
         return count
 
@@ -227,7 +228,7 @@ class Flow:
 def shaped_drop(dropped: pa.RecordBatch, mode: Any) -> pa.RecordBatch:
     """What of the dropped rows is kept: all but raw html, a sample, or the keys alone."""
     names = dropped.schema.names
-    keys = [n for n in ("id", "url", "source", "lang", *DROP) if n in names]
+    keys = [n for n in ("id", "source_id", "url", "source", "lang", *DROP) if n in names]
     if mode == "keys":
         return dropped.select(keys)
     slim = dropped.select([n for n in names if n != "html"])
@@ -240,5 +241,10 @@ def shaped_drop(dropped: pa.RecordBatch, mode: Any) -> pa.RecordBatch:
     return slim
 
 
-def _text_bytes(batch: pa.RecordBatch) -> int:
-    return int(pc.sum(pc.binary_length(batch.column("text"))).as_py() or 0)
+def document_bytes(batch: pa.RecordBatch) -> int:
+    """Bytes of the documents: of `text`, and of `html` while there is any."""
+    return sum(_bytes_of(batch, name) for name in ("text", "html") if name in batch.schema.names)
+
+
+def _bytes_of(batch: pa.RecordBatch, name: str) -> int:
+    return int(pc.sum(pc.binary_length(batch.column(name))).as_py() or 0)

@@ -35,6 +35,7 @@ class Written(msgspec.Struct, kw_only=True):
 
 class StepCount(msgspec.Struct, kw_only=True):
     rows: int = 0
+    bytes: int = 0  # of `text` and `html` that came in
     failed: int = 0  # rows it could not do: it raised on them, died of them or took too long; quarantined
     seconds: float = 0.0
     dropped: Counts = {}  # reason -> rows
@@ -232,6 +233,7 @@ def totals(all_entries: Iterable[Entry], unit: str = "total") -> Entry:
 
 def _add_step(total: StepCount, count: StepCount) -> None:
     total.rows += count.rows
+    total.bytes += count.bytes
     total.failed += count.failed
     total.seconds += count.seconds
     merge_counts(total.dropped, count.dropped)
