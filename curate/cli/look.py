@@ -81,6 +81,10 @@ def _dropped_parts(dataset: "Dataset", stage: str) -> "list[Part]":
 
     if dataset.unfinished:
         say(f"note: {dataset.folder.path} is not complete; rows dropped so far")
+    if dataset.plan and dataset.plan.recipe.output.dropped not in (None, "full"):
+        keys = dataset.plan.recipe.output.dropped == "keys"
+        what = "the keys of dropped rows were" if keys else "a sample of the dropped rows was"
+        say(f"note: only {what} kept (output.dropped); `curate status` counts them all")
     steps = [step.name for step in dataset.plan.recipe.steps] if dataset.plan else []
     if stage != "any" and steps and stage not in (*steps, "input", *(p.step for p in dataset.dropped())):
         near = get_close_matches(stage, steps, 1)

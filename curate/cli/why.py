@@ -12,12 +12,26 @@ if TYPE_CHECKING:
     from curate.cli.dataset import Dataset
 
 FOUND, NOT_FOUND = 0, 1
+MAX_SAME_SOURCE_ID = 20  # rows looked up: nothing says that a source's own ids are unique
+_SAID = (
+    "id",
+    "raw",
+    "stage",
+    "reason",
+    "error",
+    "drop_stage",
+    "drop_reason",
+    "drop_value",
+    "drop_threshold",
+    "kept_id",
+)  # fmt: skip; columns that have lines of their own
 
 
 def why(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="Output folder of a run.", show_default=False)],
     row_id: Annotated[
-        str, typer.Argument(metavar="DOC_ID", help="The id of a document.", show_default=False)
+        str,
+        typer.Argument(metavar="DOC_ID", help="The id or the source_id of a document.", show_default=False),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
@@ -27,21 +41,28 @@ def why(
 
     Exit codes: 0 found, 1 not found.
     """
-    from curate.cli.console import print_json, printable
+    from curate.cli.console import print_json, printable, say
     from curate.cli.dataset import Dataset
 
     if any("\ud800" <= c <= "\udfff" for c in row_id):
         raise ConfigError(f"the id is not text: {printable(row_id)}", hint="write it in UTF-8")
     dataset = Dataset(folder)
-    findings = [_with_kept(dataset, finding) for finding in find(dataset, row_id)]
+    found, found_by = find(dataset, row_id), "id"
+    if not found:
+        same = _same_source_id(dataset, row_id)
+        found, found_by = [finding for i in same for finding in find(dataset, i)], "source_id"
+    findings = [_with_kept(dataset, finding) for finding in found]
     status = findings[0]["status"] if findings else "unknown"
     code = FOUND if findings else NOT_FOUND
     if as_json:
-        print_json(
-            {"schema": "curate.why/1", "id": row_id, "status": status, "exit": code, "findings": findings}
-        )
+        by = found_by if findings else ""
+        head = {"schema": "curate.why/1", "id": row_id, "found_by": by, "status": status, "exit": code}
+        print_json({**head, "findings": findings})
+    elif findings and found_by == "source_id":
+        ids = ", ".join(f"`{printable(i)}`" for i in dict.fromkeys(f["row"]["id"] for f in findings))
+        say(f"no row has the id `{printable(row_id)}`; it is the source_id of {ids}")
     for finding in findings if not as_json else []:
-        _print_finding(row_id, finding)
+        _print_finding(finding)
     if not findings:
         _say_unknown(dataset, row_id)
     raise typer.Exit(code)
@@ -70,6 +91,20 @@ def find(dataset: "Dataset", row_id: str) -> list[dict[str, Any]]:
     return found
 
 
+def _same_source_id(dataset: "Dataset", source_id: str) -> list[str]:
+    """Ids of rows that the source calls so, a few at most."""
+    import pyarrow.compute as pc
+
+    found: dict[str, None] = {}
+    for part in [*(part for _, parts in dataset.kept() for part in parts), *dataset.dropped()]:
+        names = dataset.schema(part).names
+        if "source_id" in names:
+            for batch in dataset.batches(part, skip=[n for n in names if n not in ("id", "source_id")]):
+                same = batch.filter(pc.fill_null(pc.equal(batch["source_id"], source_id), False))
+                found |= dict.fromkeys(same["id"].to_pylist())
+    return list(found)[:MAX_SAME_SOURCE_ID]
+
+
 def _with_kept(dataset: "Dataset", finding: dict[str, Any]) -> dict[str, Any]:
     """Add what became of the row that was kept in this one's place; take the text out."""
     row = {name: value for name, value in finding["row"].items() if name != "text"}
@@ -81,52 +116,47 @@ def _with_kept(dataset: "Dataset", finding: dict[str, Any]) -> dict[str, Any]:
     return {**finding, "row": row, "kept": fate}
 
 
-def _print_finding(row_id: str, finding: dict[str, Any]) -> None:
+def _print_finding(finding: dict[str, Any]) -> None:
     from curate.cli.console import cell, table
 
-    row, side = finding["row"], finding["status"]
-    lines = [("id", cell(row_id, 200)), ("state", f"{side}{finding['after']}")]
-    if side == "dropped":
-        lines += [
-            ("by", f"{cell(row['drop_stage'])} (in step {finding['step']})"),
-            ("reason", cell(row["drop_reason"], 500)),
-        ]
-        lines += [
-            (name, cell(row[f"drop_{name}"]))
-            for name in ("value", "threshold")
-            if row[f"drop_{name}"] is not None
-        ]
-    if side == "quarantined":
-        lines += [
-            ("by", cell(row["stage"])),
-            ("reason", cell(row["reason"])),
-            ("error", cell(row["error"], 1000)),
-        ]
+    row = finding["row"]
+    lines = [
+        ("id", cell(row["id"], 200)),
+        ("state", f"{finding['status']}{finding['after']}"),
+        *_verdict(finding),
+        *_fate_of_kept(finding),
+        ("part", finding["part"]),
+    ]
+    lines += [(n, cell(value, 200)) for n, value in row.items() if n not in _SAID and value is not None]
+    print("\n".join(table(lines)) + "\n")
+
+
+def _verdict(finding: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Who decided, and for what reason."""
+    from curate.cli.console import cell
+
+    row = finding["row"]
+    if finding["status"] == "dropped":
+        yield "by", f"{cell(row['drop_stage'])} (in step {finding['step']})"
+        yield "reason", cell(row["drop_reason"], 500)
+        for name in ("value", "threshold"):
+            if row[f"drop_{name}"] is not None:
+                yield name, cell(row[f"drop_{name}"])
+    if finding["status"] == "quarantined":
+        yield "by", cell(row["stage"])
+        yield "reason", cell(row["reason"])
+        yield "error", cell(row["error"], 1000)
+
+
+def _fate_of_kept(finding: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What became of the row that was kept in its place."""
+    from curate.cli.console import cell
+
     if "kept" in finding:
         fate = finding["kept"]
-        later = (
-            f"dropped later, by {fate['drop_stage']}"
-            if fate["status"] == "dropped"
-            else f"{fate['status']}, {fate['part']}"
-        )
-        lines.append(("kept is", f"{cell(row['kept_id'], 200)}  ({later})"))
-    lines.append(("part", finding["part"]))
-    apart = (
-        "id",
-        "raw",
-        "stage",
-        "reason",
-        "error",
-        "drop_stage",
-        "drop_reason",
-        "drop_value",
-        "drop_threshold",
-        "kept_id",
-    )
-    lines += [
-        (name, cell(value, 200)) for name, value in row.items() if name not in apart and value is not None
-    ]
-    print("\n".join(table(lines)) + "\n")
+        is_gone = fate["status"] == "dropped"
+        later = f"dropped later, by {fate['drop_stage']}" if is_gone else f"{fate['status']}, {fate['part']}"
+        yield "kept is", f"{cell(finding['row']['kept_id'], 200)}  ({later})"
 
 
 def _say_unknown(dataset: "Dataset", row_id: str) -> None:
@@ -148,7 +178,7 @@ def _say_unknown(dataset: "Dataset", row_id: str) -> None:
 
 
 def _near(dataset: "Dataset", row_id: str) -> Iterator[tuple[str, str]]:
-    """Ids that hold the text, and rows whose url or source_id it is."""
+    """Ids that hold the text, and rows whose url it is."""
     import pyarrow.compute as pc
 
     parts = (
@@ -156,12 +186,11 @@ def _near(dataset: "Dataset", row_id: str) -> Iterator[tuple[str, str]]:
     )
     for part in parts:
         for batch in dataset.batches(
-            part, skip=[n for n in dataset.schema(part).names if n not in ("id", "url", "source_id")]
+            part, skip=[n for n in dataset.schema(part).names if n not in ("id", "url")]
         ):
-            for name in ("url", "source_id"):
-                if name in batch.schema.names:
-                    same = batch.filter(pc.fill_null(pc.equal(batch[name], row_id), False))
-                    yield from ((f"that is the {name} of", i) for i in same["id"].to_pylist())
+            if "url" in batch.schema.names:
+                same = batch.filter(pc.fill_null(pc.equal(batch["url"], row_id), False))
+                yield from (("that is the url of", i) for i in same["id"].to_pylist())
             like = (
                 batch.filter(pc.fill_null(pc.match_substring(batch["id"], row_id), False))
                 if row_id
