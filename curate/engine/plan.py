@@ -31,7 +31,7 @@ from curate.recipe.recipe import CHECKPOINT, Recipe, Step
 from curate.schema import DROP
 from curate.stage import Stage
 
-FORMAT = 1  # raise when the same plan would give other bytes
+FORMAT = 2  # raise when the same plan would give other bytes
 KEYS_ABOVE_BYTES = 10 << 30  # dropped rows keep only their keys when the input is larger
 _LIBRARIES = ("pyarrow", "numba", "numpy")  # whose versions may decide any pass's bytes
 _READERS = {"warc": ("fastwarc", "resiliparse"), "jsonl": ("msgspec", "zstandard")}
