@@ -16,6 +16,7 @@ import pyarrow as pa
 Function = TypeVar("Function", bound=Callable[..., Any])
 Columns = Mapping[str, pa.DataType] | Callable[[Any], Mapping[str, pa.DataType]]
 Names = Sequence[str] | Callable[[Any], Sequence[str]]
+Check = Callable[[Any, Mapping[str, pa.DataType]], None]
 
 
 class Inputs(Protocol):
@@ -81,6 +82,7 @@ class Stage:
     files: Callable[[Any], Sequence[str]] | None = None  # paths named by the config, part of the fingerprint
     phases: tuple[Phase, ...] = ()
     module: str = ""
+    check: Check | None = None  # raises ConfigError at plan where the columns' types do not fit
 
     @property
     def is_global(self) -> bool:
@@ -133,6 +135,7 @@ def global_stage(
     writes: Columns,
     phases: Sequence[Phase],
     libraries: Sequence[str] = (),
+    check: Check | None = None,
 ) -> Stage:
     """Declare a global stage: phases in order; the last one is over units and keeps or drops rows."""
     last = phases[-1]
@@ -141,5 +144,5 @@ def global_stage(
     assert all(phase.key for phase in phases[:-1])
     return Stage(
         name, version, config, last.run, reads, writes, libraries=tuple(libraries), phases=tuple(phases),
-        ends_pass=True, module=last.run.__module__,
+        ends_pass=True, module=last.run.__module__, check=check,
     )  # fmt: skip

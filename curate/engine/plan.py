@@ -125,6 +125,11 @@ def schema_after(schema: pa.Schema, step: Step, spec: Stage, config: Any) -> pa.
                 f"`{spec.name}` reads `{column}`, which is not there", where=where,
                 hint=f"columns at that point: {', '.join(schema.names)}",
             )  # fmt: skip
+    if spec.check:
+        try:
+            spec.check(config, {field.name: field.type for field in schema})
+        except ConfigError as error:
+            raise ConfigError(error.what, where=where, hint=error.hint) from None
     for column in spec.removes:
         if column in schema.names:
             schema = schema.remove(schema.get_field_index(column))

@@ -7,7 +7,8 @@ Writes  exact_dedup_cluster_size  int64 (n,), rows that had this text, 1 and mor
 Rows    drops all but one of a cluster: drop_reason `duplicate`, kept_id the survivor.
         `keep` chooses: first in input order, longest text, or newest date (then first)
 Differs rows with a null in the column are all kept
-Fails   ConfigError at plan when the column is not there or `keep: newest` has no `date`
+Fails   ConfigError at plan when the column is not there, is a list, struct or map (which have no bytes of their
+        own), or is called `order`; when `keep: newest` has no `date`, or one that is no text
 """
 
 import itertools
@@ -21,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
+from curate.errors import ConfigError
 from curate.schema import text_buffers
 from curate.stage import Inputs, Out, Phase, Task, global_stage
 
@@ -39,6 +41,34 @@ def columns_read(config: Config) -> list[str]:
         *(["date"] if config.keep == "newest" else []),
         *(["text"] if config.keep == "longest" else []),
     ]
+
+
+def check(config: Config, columns: Mapping[str, pa.DataType]) -> None:
+    """Refuse a column whose values cannot be compared byte for byte, and a date that is no text."""
+    fit = [name for name, kind in columns.items() if is_comparable(kind) and name != "order"]
+    if config.column == "order":
+        hint = "call it otherwise: `input: {columns: {other_name: order}}`"
+        raise ConfigError("`column: order` is the row's place in the run, not the input's column", hint=hint)
+    if config.column not in fit:
+        raise ConfigError(
+            f"`column: {config.column}` is {columns[config.column]}, which cannot be compared byte for byte",
+            hint=f"columns that can: {', '.join(fit)}",
+        )
+    if config.keep == "newest" and columns["date"] not in (pa.string(), pa.large_string()):
+        raise ConfigError(
+            f"`keep: newest` needs `date` as text, and it is {columns['date']}",
+            hint="write it as 2026-11-20 or 2026-11-20T08:00:00Z",
+        )
+
+
+def is_comparable(kind: pa.DataType) -> bool:
+    """Texts, bytes, numbers, and what is a moment or a day."""
+    tests = (
+        pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary, pa.types.is_integer,
+        pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal, pa.types.is_date, pa.types.is_time,
+        pa.types.is_timestamp,
+    )  # fmt: skip
+    return any(test(kind) for test in tests)
 
 
 def hash_rows(task: Task, inputs: Inputs, out: Out, config: Config) -> Mapping[str, int]:
@@ -94,12 +124,14 @@ exact_dedup = global_stage(
     "exact_dedup", version=1, config=Config, reads=columns_read, libraries=["xxhash"],
     writes={"exact_dedup_cluster_size": pa.int64(), "exact_dedup_cluster_id": pa.string()},
     phases=[Phase(hash_rows, "units", HASH_KEY), Phase(group, "ranges", ("order",)), Phase(apply, "units")],
+    check=check,
 )  # fmt: skip
 
 
 def digests(column: pa.Array) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArray[np.bool_]]:
     """128-bit hash of each value in two halves, uint64 (n,) each, and which values are not null."""
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+    kinds = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
+    if column.type not in kinds:
         column = column.cast(pa.string())
     data, offsets = text_buffers(column)
     view, cut, digest = memoryview(data.data), offsets.tolist(), xxhash.xxh3_128_digest

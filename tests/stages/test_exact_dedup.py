@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from curate.engine import shuffle
 from curate.errors import ConfigError
 from curate.stage import Task
-from curate.stages.exact_dedup import Config, apply, date_key, digests, exact_dedup, group, hash_rows
+from curate.stages.exact_dedup import (
+    Config,
+    apply,
+    date_key,
+    digests,
+    exact_dedup,
+    group,
+    hash_rows,
+    is_comparable,
+)
 
 SHAPE = pa.schema({"id": pa.string(), "text": pa.large_string(), "date": pa.string(), "order": pa.uint64()})
 
@@ -139,6 +148,61 @@ def test_a_missing_date_is_a_config_error():
         schema_after(
             schema, Step(index=0, stage="exact_dedup", name="exact_dedup", config={}), exact_dedup, config
         )
+
+
+@pytest.mark.parametrize(
+    ("options", "what", "hint"),
+    [
+        ({"column": "tags"}, "`column: tags` is list<item: string>, which cannot be compared byte for byte",
+         "columns that can: id, text, raw, stars, day"),
+        ({"column": "info"}, "`column: info` is struct<a: int64>", "columns that can: id, text"),
+        ({"column": "titel"}, "`exact_dedup` reads `titel`, which is not there", "columns at that point: id, text, "),
+        ({"column": "order"}, "`column: order` is the row's place", "call it otherwise"),
+        ({"keep": "newest"}, "`keep: newest` needs `date` as text, and it is date32[day]", "write it as 2026-11-20"),
+    ],
+)  # fmt: skip
+def test_a_column_that_is_not_there_or_cannot_be_compared_is_refused_at_plan(options, what, hint):
+    from curate.engine.plan import check_schema
+    from curate.recipe.recipe import from_tree
+    from curate.recipe.tree import Tree
+
+    recipe = from_tree(Tree({"input": {"path": "in"}, "stages": [{"exact_dedup": options}]}, "recipe"))
+    schema = pa.schema({
+        "id": pa.string(), "text": pa.large_string(), "raw": pa.large_binary(), "stars": pa.int8(), "day": pa.date64(),
+        "tags": pa.list_(pa.string()), "info": pa.struct({"a": pa.int64()}), "order": pa.int64(), "date": pa.date32(),
+    })  # fmt: skip
+    with pytest.raises(ConfigError) as caught:
+        check_schema(recipe, schema)
+    assert caught.value.what.startswith(what)
+    assert caught.value.hint.startswith(hint)
+    assert caught.value.where == "stages[0] (exact_dedup)"
+
+
+@pytest.mark.parametrize("keep", [{"date": "desc"}, {"score": "asc"}, "score", "newest first"])
+def test_an_order_that_is_none_of_the_three_is_refused_at_load(keep):
+    from curate.recipe.recipe import from_tree
+    from curate.recipe.tree import Tree
+
+    with pytest.raises(ConfigError) as caught:
+        from_tree(Tree({"input": {"path": "in"}, "stages": [{"exact_dedup": {"keep": keep}}]}, "recipe"))
+    assert "`keep` is one of first, longest, newest" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([b"\xff\xfe", b"\x00", None], pa.large_binary()), pa.array([1, 2, None], pa.uint8()),
+        pa.array([0.5, -0.5, None]), pa.array([True, False, None]), pa.array([1, 2, None], pa.date32()),
+        pa.array([1, 2, None], pa.timestamp("us", "UTC")), pa.array([1, 2, None], pa.time64("ns")),
+        pa.array([1, 2, None], pa.int32()).cast(pa.decimal128(12, 2)),
+    ],
+    ids=lambda values: str(values.type),
+)  # fmt: skip
+def test_every_type_that_plan_allows_is_told_apart(values):
+    assert is_comparable(values.type)
+    high, low, valid = digests(values)
+    assert (high[0], low[0]) != (high[1], low[1])
+    assert valid.tolist() == [True, True, False]
 
 
 texts = st.one_of(st.none(), st.sampled_from(["", "a", "b", "ab", "\U0001f600", "é"]))
