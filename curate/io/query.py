@@ -191,8 +191,34 @@ def open_dataset(folder: Path) -> Any:
     It has no files at all, since a SELECT can write into any folder that DuckDB may read (`WITH t AS (COPY ...)`):
     pyarrow reads the parts for it, column by column, as a query needs them.
     """
+    entries = sorted(folder.resolve().glob("_curate/journal/**/*.json"))
+    return _open(folder, _journal(entries), _views(folder))
+
+
+def open_pair(a: Path, b: Path) -> Any:
+    """The same for two folders at once: the views `a_docs`, `a_dropped`, ..., `b_docs`, ...; no journal."""
+    views = {
+        f"{name}_{view}": rows
+        for name, folder in (("a", a), ("b", b))
+        for view, rows in _views(folder).items()
+    }
+    return _open(a, "SELECT 1", views)
+
+
+def _open(folder: Path, first: str, views: Mapping[str, Any]) -> Any:
     import duckdb
 
+    try:
+        return _connect(first, views=views)
+    except duckdb.Error as error:
+        raise _unreadable(folder, error) from None
+
+
+def _unreadable(folder: Path, error: Exception) -> DataError:
+    return DataError(f"{folder} cannot be read: {_first_line(error)}", hint="run `curate verify` on it")
+
+
+def _views(folder: Path) -> dict[str, Any]:
     folder = folder.resolve()
     docs = sorted(folder.glob("part-*.parquet")) or sorted(folder.glob("*=*/**/part-*.parquet"))
     if not docs and not (folder / "_curate").is_dir():
@@ -201,16 +227,13 @@ def open_dataset(folder: Path) -> Any:
         )
     try:
         parts = _dataset(docs, pa.schema(CORE))
-        views = {
+        return {
             "docs": parts,
             "dropped": _dataset(sorted(folder.glob("_dropped/**/part-*.parquet")), _with_drop(parts.schema)),
             "quarantine": _dataset(sorted(folder.glob("_quarantine/part-*.parquet")), QUARANTINE),
         }
-        return _connect(_journal(sorted(folder.glob("_curate/journal/**/*.json"))), views=views)
-    except (duckdb.Error, pa.ArrowException) as error:
-        raise DataError(
-            f"{folder} cannot be read: {_first_line(error)}", hint="run `curate verify` on it"
-        ) from None
+    except pa.ArrowException as error:
+        raise _unreadable(folder, error) from None
 
 
 def query(connection: Any, sql: str) -> pa.RecordBatchReader:
