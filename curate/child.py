@@ -21,7 +21,6 @@ from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 _TICKS = os.sysconf("SC_CLK_TCK")
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 _row: Any = bytearray(8)  # in a child: memory shared with the parent
 
@@ -81,13 +80,17 @@ class Child:
             return 0.0
         return (int(fields[11]) + int(fields[12])) / _TICKS
 
-    def rss_bytes(self) -> int:
-        """Resident memory; 0 once the child is gone."""
+    def memory_bytes(self) -> int:
+        """Resident memory of its own; 0 once the child is gone.
+
+        Pages of mapped files (a model) are shared by all workers, and the kernel takes them back when it needs them.
+        """
         try:
-            with open(f"/proc/{self.pid}/statm") as file:
-                return int(file.read().split()[1]) * _PAGE_BYTES
+            with open(f"/proc/{self.pid}/status", "rb") as file:
+                lines = dict(line.split(b":", 1) for line in file.read().splitlines() if b":" in line)
         except (FileNotFoundError, ProcessLookupError):
             return 0
+        return sum(int(lines.get(name, b"0 kB").split()[0]) << 10 for name in (b"RssAnon", b"RssShmem"))
 
     def kill(self) -> None:
         """End it now and wait until it is gone. Safe to call twice."""

@@ -7,6 +7,7 @@ import typer
 
 from curate.errors import ConfigError
 
+WORKER_MEMORY_MB = 1024  # as engine.run has it, which help must not import
 Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML recipe.", show_default=False)]
 Output = Annotated[
     str,
@@ -60,7 +61,7 @@ def run(
         typer.Option(
             "--worker-memory-mb", min=1, help="A worker above this is killed and its unit tried again."
         ),
-    ] = 4096,
+    ] = WORKER_MEMORY_MB,
     events: Annotated[str, typer.Option("--events", metavar="FILE", help="One JSON line per event.")] = "",
     as_json: Json = False,
     quiet: Quiet = False,

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from curate.cli.run import Json, Quiet, Workers, execute
+from curate.cli.run import WORKER_MEMORY_MB, Json, Quiet, Workers, execute
 from curate.errors import ConfigError
 
 # Names of our own options and parameters: a field of a Config with such a name goes by --config FILE alone.
@@ -159,7 +159,7 @@ def _runner(name: str, files: list[str], left: list[str]) -> Callable[..., None]
         **config: Any,
     ) -> None:
         recipe = one_stage(name, inputs, output, when, store, config_file, sets or [], config)
-        execute(recipe, files, workers, fresh, None, 4096, "", as_json, quiet)
+        execute(recipe, files, workers, fresh, None, WORKER_MEMORY_MB, "", as_json, quiet)
 
     return run
 

@@ -276,7 +276,7 @@ class Isolated:
                 row, since = now, cpu
             elif cpu - since > (unmarked if row == _UNMARKED else marked):
                 return "deadline"
-            if child.rss_bytes() > self._limits.memory_mb << 20:
+            if child.memory_bytes() > self._limits.memory_mb << 20:
                 return "memory"
         return ""
 
@@ -291,7 +291,7 @@ class Isolated:
             self._count_death("crash")
             return self._start()
         kind, body = reply
-        if kind == "ready" and child.rss_bytes() > self._limits.memory_mb << 20:  # quicker than the watch
+        if kind == "ready" and child.memory_bytes() > self._limits.memory_mb << 20:  # quicker than the watch
             kind, body = "over", "memory"
         if kind == "ready":
             self._first = True

@@ -24,7 +24,7 @@ from curate.io.files import Folder
 from curate.recipe.recipe import Recipe
 
 RECORDS_PER_RANGE = 4_000_000
-WORKER_MEMORY_MB = 4096
+WORKER_MEMORY_MB = 1024
 HUB_FILE = ".huggingface.yaml"
 
 

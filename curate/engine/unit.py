@@ -135,10 +135,8 @@ class UnitRows:
             raise DataError(
                 f"{name} is in the journal but gone", where=folder.path, hint="run again: it is made anew"
             )
-        memory_map = folder.local is not None
-        with pq.ParquetFile(
-            folder.local / name if folder.local else folder.open(name), memory_map=memory_map
-        ) as file:
+        source = folder.local / name if folder.local else folder.open(name)
+        with pq.ParquetFile(source, pre_buffer=False, buffer_size=1 << 20) as file:
             rows = min(self.job.batch_rows, rows_within(file.metadata, BATCH_BYTES))
             for batch in file.iter_batches(batch_size=rows, use_threads=False):
                 yield from small(batch.cast(self.schema) if batch.schema != self.schema else batch)

@@ -80,6 +80,9 @@ def os_error(error: OSError, where: str) -> RunError:
     )  # fmt: skip
 
 
+CAP_HINT = "raise --worker-memory-mb: a stage, or a Parquet file written with huge pages, needs more"
+
+
 class Death(NamedTuple):
     """What ended a worker, and what helps where it does so again and again."""
 
@@ -111,8 +114,8 @@ class Worker:
 
     def over_limit(self, max_memory_mb: int) -> Death | None:
         """The death it is due when it is over a limit."""
-        if self.child.rss_bytes() > max_memory_mb << 20:
-            return Death(f"went over its memory cap of {max_memory_mb} MB", "raise --worker-memory-mb")
+        if self.child.memory_bytes() > max_memory_mb << 20:
+            return Death(f"went over its memory cap of {max_memory_mb} MB", CAP_HINT)
         batch, cpu = self.batch, self.child.cpu_seconds()
         if batch != self._batch:
             self._batch, self._since = batch, cpu

@@ -415,9 +415,11 @@ def test_somebody_who_kills_every_worker_ends_the_run_with_a_clear_error(start, 
 
 @pytest.mark.slow
 def test_two_kills_from_outside_cost_no_row_where_the_model_is_big(start, dataset, few_rows, tmp_path):
-    """The careful try that follows has the memory of a worker: 2.2 GB fit below 4 GB, twice killed or not."""
+    """The careful try that follows has the memory of a worker: 2.2 GB fit below 4 GB, killed twice or not."""
     (tmp_path / "signs").mkdir()
-    run = start(*few_rows({"heavy": {"signs": str(tmp_path / "signs")}}), tmp_path / "out")
+    run = start(
+        *few_rows({"heavy": {"signs": str(tmp_path / "signs")}}, "--worker-memory-mb", 4096), tmp_path / "out"
+    )
     killed: set[str] = set()
     while len(killed) < 2:
         (name,) = wait_for(lambda: {p.name for p in (tmp_path / "signs").iterdir()} - killed)

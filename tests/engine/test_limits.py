@@ -5,6 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from curate.child import Child
 from curate.engine import limits
 from curate.engine.isolate import Isolated
 from curate.engine.limits import Limits
@@ -63,6 +64,46 @@ def steps(folder: Path) -> tuple[Step, ...]:
     return from_tree(
         Tree({"input": {"path": "in"}, "stages": ["dull", "timed"]}, "recipe"), output="out"
     ).steps
+
+
+CHILD = """
+import mmap
+
+def serve(connection):
+    with open(connection.recv(), "rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    connection.send(sum(mapped[i] for i in range(0, len(mapped), 4096)))
+    connection.recv()
+    held = [b"x" * (100 << 20)]
+    connection.send(len(held))
+    connection.recv()
+"""
+
+
+def test_memory_of_a_child_is_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mapped file of 200 MB (a model, shared by all workers) does not count; 100 MB of bytes do."""
+    (tmp_path / "mapper.py").write_text(CHILD)
+    (tmp_path / "big").write_bytes(bytes(200 << 20))
+    monkeypatch.syspath_prepend(tmp_path)
+    child = Child("mapper:serve")
+    try:
+        child.connection.send(tmp_path / "big")
+        child.connection.recv()
+        mapped = child.memory_bytes()
+        child.connection.send(None)
+        child.connection.recv()
+        assert mapped < 60 << 20
+        assert 100 << 20 <= child.memory_bytes() - mapped < 110 << 20
+    finally:
+        child.kill()
+    assert child.memory_bytes() == 0
+
+
+def test_the_memory_cap_of_a_worker_is_one_for_all_commands() -> None:
+    from curate.cli.run import WORKER_MEMORY_MB
+    from curate.engine.run import WORKER_MEMORY_MB as of_the_engine
+
+    assert WORKER_MEMORY_MB == of_the_engine == 1024
 
 
 def test_the_limits_of_a_stage_hold_as_they_stand(tmp_path: Path) -> None:

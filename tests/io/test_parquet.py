@@ -1,5 +1,8 @@
 """Parquet: row-group ranges, the schema of a union of files, and damage that costs no more than it must."""
 
+import random
+import subprocess
+import sys
 import time
 
 import pyarrow as pa
@@ -17,6 +20,41 @@ def table(count: int, start: int = 0) -> pa.Table:
     return pa.table(
         {"text": [f"row {n} " + "x" * (n % 90) for n in range(start, start + count)], "n": range(count)}
     )
+
+
+READER = """
+import resource, sys
+from pathlib import Path
+
+from curate.io import inputs
+from curate.io.slices import Input
+
+config = Input(path=sys.argv[1])
+root, files = inputs.list_files(config, Path("."))
+schema = inputs.input_schema(root, files, config)
+found = inputs.scan(files[0], config, schema, 256 << 20, lambda ordinal, id: None)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+rows = sum(b.num_rows for b in inputs.read(root, found.slices, config, schema, None))
+print(rows, before >> 10, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+"""
+
+
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+def test_a_row_group_larger_than_the_memory_of_a_worker_is_read(tmp_path, compression):
+    """400 MB in one row group: the reader needs 120 MB more than the process that has only planned."""
+    texts = [random.Random(i).randbytes(100_000).hex() for i in range(20)] * 100
+    texts = [f"{i} {text}" for i, text in enumerate(texts)]
+    pq.write_table(
+        pa.table({"text": texts}), tmp_path / "a.parquet", compression=compression, use_dictionary=False
+    )
+    assert pq.read_metadata(tmp_path / "a.parquet").num_row_groups == 1
+    done = subprocess.run(
+        [sys.executable, "-c", READER, tmp_path / "a.parquet"], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    rows, before, after = map(int, done.stdout.split())
+    assert rows == 2000
+    assert after - before < 200
 
 
 def test_columns_by_hand(tmp_path, read_all):
