@@ -192,7 +192,7 @@ def open_dataset(folder: Path) -> Any:
     pyarrow reads the parts for it, column by column, as a query needs them.
     """
     entries = sorted(folder.resolve().glob("_curate/journal/**/*.json"))
-    return _open(folder, _journal(entries), _views(folder))
+    return _open(folder, [_journal(entries)], _views(folder))
 
 
 def open_pair(a: Path, b: Path) -> Any:
@@ -202,14 +202,14 @@ def open_pair(a: Path, b: Path) -> Any:
         for name, folder in (("a", a), ("b", b))
         for view, rows in _views(folder).items()
     }
-    return _open(a, "SELECT 1", views)
+    return _open(a, [], views)
 
 
-def _open(folder: Path, first: str, views: Mapping[str, Any]) -> Any:
+def _open(folder: Path, before: list[str], views: Mapping[str, Any]) -> Any:
     import duckdb
 
     try:
-        return _connect(first, views=views)
+        return _connect(*before, views=views)
     except duckdb.Error as error:
         raise _unreadable(folder, error) from None
 
