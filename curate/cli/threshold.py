@@ -1,0 +1,97 @@
+"""`curate threshold`: what a cut on a score would do, before anything is dropped."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from curate.errors import ConfigError
+
+if TYPE_CHECKING:
+    from curate.report.cut import Cut
+
+SHOWN = 12  # values of each group
+
+
+def threshold(
+    folder: Annotated[
+        str, typer.Argument(metavar="DIR", help="Output folder of a complete run.", show_default=False)
+    ],
+    score: Annotated[
+        str,
+        typer.Option("--score", metavar="COLUMN", help="The column of numbers to cut.", show_default=False),
+    ],
+    keep: Annotated[
+        float | None,
+        typer.Option(
+            "--keep", min=0, max=1, help="Keep this share: the best of all rows.", show_default=False
+        ),
+    ] = None,
+    keep_tokens: Annotated[
+        bool, typer.Option("--keep-tokens", help="The share is of tokens, not of rows.")
+    ] = False,
+    at: Annotated[
+        float | None, typer.Option("--at", help="Cut here, instead of --keep.", show_default=False)
+    ] = None,
+    low: Annotated[bool, typer.Option("--low", help="The lowest scores are the best.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Show what a cut on a score would keep by source, language, length and year; nothing is dropped.
+
+    Example: curate threshold out/quickstart --score lang_score --keep 0.1
+    """
+    from curate.cli.console import print_json
+    from curate.report.cut import Cutter
+    from curate.report.facts import read_facts
+
+    if (keep is None) == (at is None):
+        raise ConfigError("give a share or a cut", hint="--keep 0.1, or --at 0.018")
+    if keep == 0:
+        raise ConfigError("--keep 0 keeps nothing", hint="--keep 0.1")
+    if keep_tokens and keep is None:
+        raise ConfigError("--keep-tokens says what --keep is a share of", hint="--keep 0.1 --keep-tokens")
+    cutter = Cutter(read_facts(folder), score, low)
+    line = cutter.cut_for(keep, keep_tokens) if keep is not None else float(at or 0)
+    cut = cutter.apply(line, asked=keep, of_tokens=keep_tokens)
+    if as_json:
+        print_json(cut)
+    else:
+        _print(cut)
+
+
+def _print(cut: "Cut") -> None:
+    from curate.cli.console import cell, share, table
+
+    about = "" if cut.tokens_counted else "about "
+    print(f"{cut.score} {'<=' if cut.keeps == 'low' else '>='} {cut.cut:.6g}")
+    print(
+        f"keeps {cut.kept:,} of {cut.rows:,} rows ({share(cut.kept, cut.rows)}), "
+        f"{about}{cut.kept_tokens:,.0f} of {cut.tokens:,.0f} tokens ({cut.kept_tokens / (cut.tokens or 1):.1%})"
+    )
+    if cut.nulls:
+        print(f"{cut.nulls:,} rows have no score; they would go")
+    for name, groups in cut.groups.items():
+        lines: list[tuple[str, ...]] = [("", "rows", "kept", "share", "tokens kept", "median score")]
+        ordered = sorted(groups, key=lambda g: g.name) if name in ("length", "year") else groups
+        for group in ordered[:SHOWN] if name != "year" else ordered[-SHOWN:]:
+            label = group.name.partition(" ")[2] if name == "length" else group.name
+            lines.append((
+                cell(label or "(none)", 40), f"{group.rows:,}", f"{group.kept:,}", share(group.kept, group.rows),
+                f"{group.kept_tokens / group.tokens:.1%}" if group.tokens else "", _score(group.middle),
+            ))  # fmt: skip
+        print(f"\nby {name}" + (f" ({len(groups)} values)" if len(groups) > SHOWN else ""))
+        print("\n".join(f"  {line}" for line in table(lines, right=(1, 2, 3, 4, 5))))
+    for kept, words in ((True, "just above the line: they would stay"), (False, "just below: they would go")):
+        print(
+            f"\n{words if cut.keeps == 'high' else words.replace('above', 'under').replace('below', 'over')}"
+        )
+        rows = [
+            (_score(one.score), cell(one.id, 40), cell(one.source, 24), cell(one.text, 100))
+            for one in cut.beside
+            if one.kept == kept
+        ]
+        print("\n".join(f"  {line}" for line in table(rows, right=(0,))) or "  none")
+    print(f'\nin a recipe:   - select: "{cut.where}"')
+
+
+def _score(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"

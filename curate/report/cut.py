@@ -1,0 +1,208 @@
+"""What a cut on a score would do, before anything is dropped: rows and tokens by source, language, length and year."""
+
+import heapq
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import msgspec
+import pyarrow.compute as pc
+
+from curate.errors import ConfigError
+from curate.io.query import open_dataset, query
+from curate.report.counts import columns_of, quoted
+from curate.report.documents import CHARS_PER_TOKEN
+from curate.report.facts import Facts
+
+BESIDE = 20  # documents shown on each side of the line
+TOP = 15  # values of a group that are listed
+_NUMBERS = ("INT", "FLOAT", "DOUBLE", "DECIMAL", "REAL")
+_YEAR = r"regexp_extract(CAST({} AS VARCHAR), '^(\d{{4}})', 1)"
+TEXT_CHARS = 200
+
+
+class Group(msgspec.Struct, kw_only=True):
+    """Rows of one value of a column, and what the cut would keep of them."""
+
+    name: str
+    rows: int
+    kept: int
+    tokens: float
+    kept_tokens: float
+    middle: float | None  # median score
+
+
+class Beside(msgspec.Struct, kw_only=True):
+    """A document next to the line."""
+
+    id: str
+    score: float
+    kept: bool
+    source: str
+    lang: str
+    text: str
+
+
+class Cut(msgspec.Struct, kw_only=True):
+    """What `curate threshold --json` prints."""
+
+    schema: str = "curate.threshold/1"
+    output: str
+    score: str
+    cut: float  # rows with this score and better stay
+    keeps: Literal["high", "low"]
+    of: Literal["rows", "tokens"]
+    asked: float | None  # share asked for; null where the cut itself was given
+    rows: int
+    kept: int
+    nulls: int  # rows without a score: they go
+    tokens: float
+    kept_tokens: float
+    tokens_counted: bool
+    groups: dict[str, list[Group]]  # source, language, length, year
+    beside: list[Beside]  # the nearest above the line, then below, nearest first
+    where: str  # for the recipe
+
+    @property
+    def kept_share(self) -> float:
+        return self.kept / self.rows if self.rows else 0.0
+
+
+class Cutter:
+    """Asks the kept rows of a dataset; nothing is changed."""
+
+    def __init__(self, facts: Facts, score: str, low: bool = False) -> None:
+        self._facts, self._score, self._low = facts, score, low
+        self._connection = open_dataset(facts.folder)
+        self._columns = columns_of(self._connection, "docs")
+        self._check_score()
+        self._value = f"CAST({quoted(score)} AS DOUBLE)"
+        counted = "token_count" in self._columns
+        self.counted = counted and bool(facts.result.tokens)
+        self._tokens = (
+            "COALESCE(token_count, 0)" if self.counted else f"ceil(length(text) / {CHARS_PER_TOKEN})"
+        )
+
+    def _check_score(self) -> None:
+        import difflib
+
+        numbers = [name for name, kind in self._columns.items() if kind.startswith(_NUMBERS) or "INT" in kind]
+        if self._score in numbers:
+            return
+        near = difflib.get_close_matches(self._score, numbers, 1)
+        what = "is not a number" if self._score in self._columns else "is not there"
+        hint = (
+            f"did you mean `{near[0]}`?" if near else "columns of numbers: " + (", ".join(numbers) or "none")
+        )
+        raise ConfigError(f"`{self._score}` {what} in {self._facts.folder}", hint=hint)
+
+    def _rows(self, sql: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = query(self._connection, sql).read_all().to_pylist()
+        return found
+
+    def cut_for(self, share: float, of_tokens: bool) -> float:
+        """The score at which the best `share` of rows or tokens stays: as many as fit, ties all in or all out."""
+        weight = self._tokens if of_tokens else "1"
+        total = self._rows(f"SELECT sum({weight}) AS n FROM docs")[0]["n"] or 0
+        order = "ASC" if self._low else "DESC"
+        sql = f"""SELECT v, sum(n) OVER (ORDER BY v {order}) AS upto FROM
+            (SELECT {self._value} AS v, sum({weight}) AS n FROM docs WHERE isfinite({self._value}) GROUP BY v)
+            QUALIFY upto <= {share!r} * {total} ORDER BY v {"DESC" if self._low else "ASC"} LIMIT 1"""
+        found = self._rows(sql)
+        if not found:
+            best = self._rows(f"SELECT {'min' if self._low else 'max'}({self._value}) AS v FROM docs")[0]["v"]
+            if best is None:
+                raise ConfigError(
+                    f"`{self._score}` is null in every row", hint="choose another score, or run its stage"
+                )
+            raise ConfigError(
+                f"the best score alone, {best:g}, is more than {share:.2%} of the {'tokens' if of_tokens else 'rows'}",
+                hint="choose a larger share: many rows have the same score",
+            )
+        return float(found[0]["v"])
+
+    def apply(self, cut: float, *, asked: float | None = None, of_tokens: bool = False) -> Cut:
+        """Everything about one cut."""
+        stays = f"COALESCE({self._value} {'<=' if self._low else '>='} {cut!r}, false)"
+        whole = self._groups("'all'", stays)[0]
+        nulls = self._rows(f"SELECT count(*) AS n FROM docs WHERE {self._value} IS NULL")[0]["n"]
+        groups = {name: self._groups(sql, stays) for name, sql in self._dimensions().items()}
+        return Cut(
+            output=str(self._facts.folder), score=self._score, cut=cut, keeps="low" if self._low else "high",
+            of="tokens" if of_tokens else "rows", asked=asked, rows=whole.rows, kept=whole.kept, nulls=nulls,
+            tokens=whole.tokens, kept_tokens=whole.kept_tokens, tokens_counted=self.counted, groups=groups,
+            beside=list(self._beside(cut)),
+            where=f"{self._score} {'<=' if self._low else '>='} {cut!r}",
+        )  # fmt: skip
+
+    def _dimensions(self) -> dict[str, str]:
+        """Group -> SQL of its value; the length is in powers of two and a half or so: 0-499, 500-1,999, ..."""
+        found = {}
+        for name, column in (("source", "source"), ("language", "lang")):
+            if column in self._columns:
+                found[name] = f"COALESCE(CAST({quoted(column)} AS VARCHAR), '')"
+        edges = (500, 2000, 5000, 20000, 100000)
+        cases = " ".join(
+            f"WHEN length(text) < {e} THEN '{i} {_below(edges, i)}'" for i, e in enumerate(edges)
+        )
+        found["length"] = (
+            f"CASE {cases} WHEN text IS NULL THEN '' ELSE '{len(edges)} {_below(edges, len(edges))}' END"
+        )
+        dates = [n for n in ("date", "extract_date") if n in self._columns]
+        if dates:
+            both = ", ".join(f"NULLIF(CAST({quoted(n)} AS VARCHAR), '')" for n in dates)
+            found["year"] = _YEAR.format(f"COALESCE({both}, '')")
+        return found
+
+    def _groups(self, value: str, stays: str) -> list[Group]:
+        rows = self._rows(
+            f"""SELECT {value} AS name, count(*) AS rows, count(*) FILTER ({stays}) AS kept, CAST(sum({self._tokens}) AS DOUBLE) AS tokens,
+            CAST(COALESCE(sum({self._tokens}) FILTER ({stays}), 0) AS DOUBLE) AS kept_tokens, approx_quantile({self._value}, 0.5) AS middle
+            FROM docs GROUP BY 1 ORDER BY rows DESC, name LIMIT {10 * TOP}"""
+        )
+        return [Group(**{**row, "tokens": row["tokens"] or 0.0}) for row in rows] or [_NO_ROWS]
+
+    def _beside(self, cut: float) -> Iterator[Beside]:
+        """The documents nearest to the line: first those that would stay."""
+        import xxhash
+
+        keep: list[tuple[float, int, Beside]] = []
+        drop: list[tuple[float, int, Beside]] = []
+        names = [n for n in ("id", "source", "lang") if n in self._columns]
+        columns = ", ".join(map(quoted, names))
+        reader = query(
+            self._connection,
+            f"SELECT {columns}, {self._value} AS v, left(text, {TEXT_CHARS * 2}) AS text FROM docs",
+        )
+        for batch in reader:
+            for side, heap in ((pc.greater_equal, keep), (pc.less, drop)):
+                if self._low:
+                    side = {pc.greater_equal: pc.less_equal, pc.less: pc.greater}[side]
+                rows = batch.filter(pc.fill_null(side(batch["v"], cut), False))
+                distance = pc.abs(pc.subtract(rows["v"], cut))
+                for at in (
+                    pc.select_k_unstable(distance, BESIDE, [("", "ascending")]).to_pylist()
+                    if len(rows)
+                    else ()
+                ):
+                    row = rows.slice(at, 1).to_pylist()[0]
+                    rank = (-distance[at].as_py(), xxhash.xxh3_64_intdigest(row["id"]))
+                    if len(heap) < BESIDE or rank > heap[0][:2]:
+                        push = heapq.heappush if len(heap) < BESIDE else heapq.heapreplace
+                        push(heap, (*rank, self._document(row, heap is keep)))
+        for heap in (keep, drop):
+            yield from (one for _, _, one in sorted(heap, key=lambda item: item[:2], reverse=True))
+
+    @staticmethod
+    def _document(row: dict[str, Any], kept: bool) -> Beside:
+        text = " ".join((row["text"] or "").split())[:TEXT_CHARS]
+        return Beside(
+            id=row["id"], score=row["v"], kept=kept, source=row.get("source") or "", lang=row.get("lang") or "", text=text
+        )  # fmt: skip
+
+
+_NO_ROWS = Group(name="", rows=0, kept=0, tokens=0.0, kept_tokens=0.0, middle=None)
+
+
+def _below(edges: tuple[int, ...], number: int) -> str:
+    low = edges[number - 1] if number else 0
+    return f"{low:,}-{edges[number] - 1:,}" if number < len(edges) else f"{low:,} and more"

@@ -1,0 +1,128 @@
+"""What the manifest and the journal say of a dataset: the numbers that everything else on the page must meet."""
+
+import itertools
+from pathlib import Path
+
+import msgspec
+
+from curate.engine.journal import MANIFEST, Entry, StepCount, totals
+from curate.engine.plan import Plan
+from curate.engine.result import Result
+from curate.engine.unit import PLAN
+from curate.errors import ConfigError, DataError
+from curate.io.files import Folder
+from curate.recipe.recipe import CHECKPOINT, DropSample
+
+Key = tuple[str, str]  # drop_stage, drop_reason
+KEPT: Key = ("", "")
+
+
+class StepFacts(msgspec.Struct, kw_only=True):
+    """A step of the recipe, as the journal counted it."""
+
+    index: int
+    name: str
+    where: str = ""  # of a select
+    rows: int = 0  # that came in
+    left: int = 0  # rows that went on: those of the next step, or of the output
+    dropped: dict[Key, int] = {}
+
+
+class Facts(msgspec.Struct, kw_only=True):
+    """A complete dataset: its plan, its manifest, its journal."""
+
+    folder: Path
+    plan: Plan
+    result: Result
+    steps: list[StepFacts]
+
+    @property
+    def dropped(self) -> dict[Key, int]:
+        """Rows dropped, by stage and reason, in the order of the recipe, the most frequent reason of a step first."""
+        found: dict[Key, int] = {}
+        for step in self.steps:
+            for key, rows in sorted(step.dropped.items(), key=lambda item: (-item[1], item[0])):
+                found[key] = found.get(key, 0) + rows
+        return found
+
+    @property
+    def has_all_rows(self) -> bool:
+        """False where only a sample of the dropped rows was kept."""
+        return not isinstance(self.plan.recipe.output.dropped, DropSample)
+
+    def check(self, found: dict[Key, int], what: str) -> None:
+        """DataError where rows counted in the files are not those of the journal."""
+        for key, rows in ((KEPT, self.result.rows.kept), *self.dropped.items()):
+            have = found.get(key, 0)
+            if have != rows and (key == KEPT or self.has_all_rows or have > rows):
+                side = "kept" if key == KEPT else f"dropped by {key[0]} for {key[1]}"
+                raise DataError(
+                    f"{what}: {have:,} rows {side}, but the journal says {rows:,}", where=str(self.folder),
+                    hint="`curate verify` finds what is damaged",
+                )  # fmt: skip
+
+
+def read_facts(path: str) -> Facts:
+    """Facts of a complete dataset on a local disk; DataError or ConfigError where there is none."""
+    folder = Folder(path)
+    if folder.local is None:
+        raise ConfigError("only local folders can be looked at", hint="copy the dataset here")
+    try:
+        plan = msgspec.json.decode(folder.read(PLAN), type=Plan)
+        result = msgspec.json.decode(folder.read(MANIFEST), type=Result)
+    except FileNotFoundError as error:
+        known = folder.exists(PLAN)
+        hint = (
+            f"`curate status {path}` says how far the run is" if known else "`curate ls runs` lists outputs"
+        )
+        what = "is not complete" if known else "is not the output of a run"
+        raise DataError(f"{path} {what}", hint=hint) from error
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise DataError(f"{path}: {error}", hint="`curate verify` finds what is damaged") from None
+    if plan.recipe.output.format != "parquet":
+        raise ConfigError("only Parquet datasets can be looked at", hint="`output: {format: parquet}`")
+    use_stages(plan)
+    facts = Facts(
+        folder=folder.local, plan=plan, result=result, steps=_steps(folder.local, plan, result.rows.kept)
+    )
+    told = {(stage, r): n for stage, reasons in result.rows.dropped.items() for r, n in reasons.items()}
+    if told != facts.dropped:
+        raise DataError(
+            f"{path}: the manifest and the journal differ", hint="`curate verify` finds what is damaged"
+        )
+    return facts
+
+
+def use_stages(plan: Plan) -> None:
+    """Make the user's own stages known, where their files are still there."""
+    from curate import stages
+
+    for file in plan.stage_files:
+        if Path(file).is_file():
+            stages.use_file(file)
+
+
+def _steps(folder: Path, plan: Plan, kept: int) -> list[StepFacts]:
+    entries = (
+        msgspec.json.decode(file.read_bytes(), type=Entry)
+        for file in sorted(folder.glob("_curate/journal/**/*.json"))
+    )
+    counts = totals(entries).steps
+    found = []
+    for step in plan.recipe.steps:
+        if step.stage == CHECKPOINT:
+            continue
+        count = counts.get(str(step.index), StepCount())
+        dropped: dict[Key, int] = {}
+        for blamed, rows in count.dropped.items():
+            stage, _, reason = blamed.partition("\t")
+            dropped[stage, reason] = rows
+        found.append(
+            StepFacts(index=step.index, name=step.name, where=step.config.get("where", "") if step.stage == "select" else "",
+                      rows=count.rows, dropped=dropped)
+        )  # fmt: skip
+    for one, following in itertools.pairwise(found):
+        one.left = following.rows
+    if found:
+        found[-1].left = kept
+    return found

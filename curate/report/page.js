@@ -1,0 +1,301 @@
+// Draws the report from the JSON in the page. Text of documents goes through textContent and nothing else.
+"use strict";
+(() => {
+  const page = JSON.parse(document.getElementById("data").textContent);
+  const $ = (id) => document.getElementById(id);
+  const count = (n) => n.toLocaleString("en-US");
+  const share = (part, whole) => (whole ? (part === 0 ? "0%" : part / whole < 0.0005 ? "<0.1%" : `${((100 * part) / whole).toFixed(1)}%`) : "–");
+  const short = (n) => {
+    if (n === null) return "–";
+    for (const [size, unit] of [[1e12, "T"], [1e9, "B"], [1e6, "M"], [1e3, "k"]]) if (n >= size) return `${(n / size).toFixed(n / size < 100 ? 1 : 0).replace(/[.]0$/, "")} ${unit}`;
+    return String(Math.round(n));
+  };
+  const bytes = (n) => short(n).replace(/ ?([kMBT]?)$/, (_, u) => ` ${u === "B" ? "G" : u}B`);
+  const seconds = (s) => (s < 60 ? `${s.toFixed(1)} s` : s < 3600 ? `${Math.floor(s / 60)} min ${Math.round(s % 60)} s` : `${Math.floor(s / 3600)} h ${Math.round((s % 3600) / 60)} min`);
+  const sum = (list) => list.reduce((a, b) => a + b, 0);
+
+  function make(tag, options, ...children) {
+    const node = document.createElement(tag);
+    for (const [key, value] of Object.entries(options || {})) {
+      if (key === "class") node.className = value;
+      else if (key === "on") for (const [event, call] of Object.entries(value)) node.addEventListener(event, call);
+      else if (key === "style") Object.assign(node.style, value);
+      else if (value === true) node.setAttribute(key, "");
+      else if (value !== false && value !== null && value !== undefined) node.setAttribute(key, value);
+    }
+    node.append(...children.filter((child) => child !== null && child !== undefined));
+    return node;
+  }
+  function draw(tag, attributes, ...children) {
+    const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [key, value] of Object.entries(attributes || {})) node.setAttribute(key, value);
+    node.append(...children);
+    return node;
+  }
+
+  // Colours: one for each stage that is blamed, in the order of the recipe.
+  const stages = [...new Set(page.reasons.map((reason) => reason.stage))];
+  const colour = (stage) => `var(--s${stages.indexOf(stage) % 8})`;
+  const words = (reason) => (/^\w+$/.test(reason.reason) ? reason.reason.replaceAll("_", " ") : `not ${reason.reason}`);
+
+  // State: which rows are counted (null, or a dimension and one of its values), and which document is read.
+  let chosen = null;
+  const reading = { reason: 0, number: 0 }; // reason 0: the kept
+  let tab = 0, whole = false; // the dimension that is shown, and whether all its values are
+  const FEW = 12;
+
+  function rows() {
+    if (!chosen) return { kept: page.rows.kept, dropped: page.reasons.map((reason) => reason.rows), all: page.rows.in + page.rows.made };
+    const value = page.dimensions[chosen.dimension].values[chosen.value];
+    const dropped = page.reasons.map((_, i) => value.dropped[i] || 0);
+    return { kept: value.kept, dropped, all: value.kept + sum(dropped) };
+  }
+  const label = (value) => (value.others ? `${count(value.others)} other values` : value.name || "(none)");
+
+  function drawHead() {
+    $("output").textContent = page.output;
+    const now = rows();
+    const what = chosen ? ` with ${page.dimensions[chosen.dimension].name} ${label(page.dimensions[chosen.dimension].values[chosen.value])}` : "";
+    $("lead").replaceChildren(make("b", {}, count(now.kept)), ` of ${count(now.all)} rows kept `, make("small", {}, `${share(now.kept, now.all)}${what}`));
+    const parts = stages.map((stage) => ({ name: stage, rows: sum(page.reasons.map((r, i) => (r.stage === stage ? now.dropped[i] : 0))), colour: colour(stage) }));
+    const all = [{ name: "kept", rows: now.kept, colour: "var(--kept)" }, ...parts, ...(!chosen && page.rows.quarantined ? [{ name: "quarantined", rows: page.rows.quarantined, colour: "var(--faint)" }] : [])].filter((part) => part.rows);
+    $("whole").replaceChildren(...all.map((part) => make("div", { style: { flex: `${part.rows} 1 0`, background: part.colour }, title: `${part.name}: ${count(part.rows)} rows, ${share(part.rows, now.all)}` })));
+    $("legend").replaceChildren(...all.map((part) => make("li", {}, make("i", { style: { background: part.colour } }), part.name === "kept" || part.name === "quarantined" ? `${part.name} ` : `dropped by ${part.name} `, make("b", {}, count(part.rows)), ` ${share(part.rows, now.all)}`)));
+    const tiles = [
+      ["rows in", count(page.rows.in), ""], ["kept", count(page.rows.kept), share(page.rows.kept, page.rows.in)], ["dropped", count(page.rows.dropped), share(page.rows.dropped, page.rows.in)],
+      ["quarantined", count(page.rows.quarantined), share(page.rows.quarantined, page.rows.in)], [page.tokens_counted ? "tokens kept" : "tokens kept, about", short(page.tokens), ""],
+      ["text kept", bytes(page.text_bytes), ""], ["time", seconds(page.seconds), page.seconds ? `${bytes(page.bytes_in / page.seconds)}/s` : ""],
+    ];
+    if (page.rows.made) tiles.splice(1, 0, ["made", count(page.rows.made), ""]);
+    $("tiles").replaceChildren(...tiles.map(([name, value, more]) => make("div", {}, make("dt", {}, name), make("dd", {}, `${value} `, make("small", {}, more)))));
+  }
+
+  function drawFunnel() {
+    const now = rows();
+    const dropped = page.funnel.map((_, step) => sum(page.reasons.map((r, i) => (r.step === step ? now.dropped[i] : 0))));
+    let left = chosen ? now.all : page.funnel.length ? page.funnel[0].rows : 0;
+    const widest = Math.max(1, chosen ? now.all : Math.max(page.rows.in, ...page.funnel.map((step) => step.rows)));
+    const line = (kind, ...cells) => make("div", { class: `row ${kind}`, role: "row" }, ...cells);
+    const number = (text, more = "") => make("div", { class: `num ${more}`, role: "cell" }, text);
+    const out = [line("head", make("div", {}, "step"), make("div", {}, ""), number("dropped"), number("rows left"), number(page.tokens_counted ? "tokens left" : "≈ tokens left", "tok"))];
+    out.push(line("", make("div", { class: "name" }, make("b", {}, "rows in")), make("div", {}, make("div", { class: "track" }, make("div", { class: "k", style: { width: `${(100 * left) / widest}%` } }))), number(""), number(count(left)), number(chosen ? "" : short(page.tokens_in), "tok")));
+    page.funnel.forEach((step, at) => {
+      if (!step.where && !step.dropped) {
+        out.push(line("idle", make("div", { class: "name" }, step.name), make("div", {}, ""), number(""), number(""), number("", "tok")));
+        if (!chosen) left = step.left;
+        return;
+      }
+      left = chosen ? left - dropped[at] : step.left;
+      const pieces = page.reasons.map((r, i) => [r, now.dropped[i]]).filter(([r, n]) => r.step === at && n).map(([r, n]) => make("div", { style: { width: `${(100 * n) / widest}%`, background: colour(r.stage) }, title: `${r.stage}: ${words(r)}, ${count(n)} rows` }));
+      out.push(line("", make("div", { class: "name" }, make("b", {}, step.name), step.where ? make("code", {}, step.where) : null),
+        make("div", {}, make("div", { class: "track" }, make("div", { class: "k", style: { width: `${(100 * left) / widest}%` } }), ...pieces)),
+        number(dropped[at] ? `−${count(dropped[at])}` : "0", "loss"), number(count(left)), number(chosen ? "" : short(step.tokens_left), "tok")));
+    });
+    $("funnel-rows").replaceChildren(...out);
+    $("funnel-note").textContent = "Only a select and a dedup stage drop rows; the steps between them measure. " + (page.dropped_kept === "keys" ? "Tokens are known for the kept rows only, since the text of dropped rows was not kept." : `Tokens of dropped rows are ${page.tokens_counted ? "counted where token_count ran before, else " : ""}estimated from their characters.`);
+  }
+
+  function drawReasons() {
+    const now = rows();
+    const most = Math.max(1, ...now.dropped);
+    $("reason-list").replaceChildren(...stages.map((stage) => {
+      const of = page.reasons.map((r, i) => [r, i]).filter(([r]) => r.stage === stage);
+      const total = sum(of.map(([, i]) => now.dropped[i]));
+      return make("div", { class: "group" },
+        make("h3", {}, make("div", {}, make("span", { class: "key", style: { background: colour(stage) } }), stage), make("span", {}, `${count(total)} rows, ${share(total, now.all)}`)),
+        ...of.map(([r, i]) => make("button", { class: "reason", type: "button", "data-reason": i, on: { click: () => { read(i + 1, 0); $("documents").scrollIntoView(); } } },
+          make("span", { class: "what" }, words(r), r.rule ? make("small", {}, r.rule) : null), make("span", { class: "num" }, count(now.dropped[i])), make("span", { class: "num pale" }, share(now.dropped[i], now.all)),
+          make("span", { class: "fill", style: { width: `calc(${(100 * now.dropped[i]) / most}% - 16px * ${now.dropped[i] / most})`, background: colour(stage) } }))));
+    }));
+    if (!stages.length) $("reason-list").replaceChildren(make("p", { class: "empty" }, "Nothing was dropped."));
+  }
+
+  function drawWhere() {
+    if (!page.dimensions.length) { $("where").hidden = true; return; }
+    $("where-tabs").replaceChildren(...page.dimensions.map((dimension, i) => make("button", { role: "tab", type: "button", "aria-selected": String(i === tab), tabindex: i === tab ? 0 : -1, on: { click: () => { tab = i; whole = false; drawWhere(); }, keydown: (event) => {
+      const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+      if (by) { tab = (tab + by + page.dimensions.length) % page.dimensions.length; drawWhere(); $("where-tabs").children[tab].focus(); }
+    } } }, dimension.name)));
+    const dimension = page.dimensions[tab];
+    const total = (value) => value.kept + sum(Object.values(value.dropped));
+    const most = Math.max(1, ...dimension.values.filter((value) => !value.others).map(total));
+    const shown = whole || dimension.values.length <= FEW + 2 ? dimension.values : dimension.values.slice(0, FEW);
+    $("where-rows").replaceChildren(make("div", { class: "head" }, make("div", {}, dimension.name), make("div", { class: "num" }, "rows"), make("div", {}, "kept, then dropped by stage"), make("div", { class: "num" }, "kept")),
+      ...shown.flatMap((value, i) => {
+        const all = total(value);
+        const on = chosen && chosen.dimension === tab && chosen.value === i;
+        const parts = stages.map((stage) => [stage, sum(page.reasons.map((r, n) => (r.stage === stage ? value.dropped[n] || 0 : 0)))]).filter(([, n]) => n);
+        return [make("button", { class: "v", type: "button", "aria-pressed": String(!!on), title: label(value), on: { click: () => choose(on ? null : { dimension: tab, value: i }) } }, label(value)),
+          make("span", { class: "num scale", style: { "--w": "0" } }, count(all)),
+          make("div", { class: "track" }, make("div", { class: "k", style: { width: `${(100 * value.kept) / all}%` }, title: `kept: ${count(value.kept)}` }), ...parts.map(([stage, n]) => make("div", { style: { width: `${(100 * n) / all}%`, background: colour(stage) }, title: `dropped by ${stage}: ${count(n)}` }))),
+          make("span", { class: "num" }, share(value.kept, all))];
+      }),
+      ...(shown.length < dimension.values.length ? [make("button", { class: "ghost more", type: "button", on: { click: () => { whole = true; drawWhere(); } } }, `Show all ${dimension.values.length}`)] : []));
+    $("where-rows").querySelectorAll(".scale").forEach((node, i) => node.style.setProperty("--w", `${Math.min(100, (100 * total(dimension.values[i])) / most)}%`));
+  }
+
+  // A histogram: bars of kept, dropped here, dropped elsewhere, stacked; threshold lines above them.
+  const W = 360, H = 150, PAD = 20;
+  function bars(series, edges) {
+    const n = series[0].bins.length, width = W / n, totals = series[0].bins.map((_, i) => sum(series.map((s) => s.bins[i])));
+    const most = Math.max(1, ...totals), height = (rows) => (rows ? Math.max(0.8, ((H - PAD) * Math.sqrt(rows)) / Math.sqrt(most)) : 0);
+    return totals.flatMap((total, i) => {
+      let y = H;
+      const full = height(total);
+      return series.filter((s) => s.bins[i]).map((s) => {
+        const h = (full * s.bins[i]) / total;
+        y -= h;
+        return draw("rect", { x: i * width + 0.4, y, width: width - 0.8, height: h, class: s.name }, draw("title", {}, document.createTextNode(`${edges(i)}: ${count(s.bins[i])} ${s.words}`)));
+      });
+    });
+  }
+  const plain = (x) => (Math.abs(x) >= 1000 ? short(Math.round(x)).replace(" ", "") : String(Number(x.toPrecision(3))));
+  function ticks(low, high) {
+    const step = 10 ** Math.floor(Math.log10((high - low) / 3)), by = [5, 2, 1].map((k) => k * step).find((k) => (high - low) / k >= 3) || step;
+    const found = [];
+    for (let x = Math.ceil(low / by) * by; x <= high + by * 1e-6; x += by) found.push(Math.abs(x) < by / 1e6 ? 0 : x);
+    return found;
+  }
+  function drawHistograms() {
+    if (!page.histograms.length) { $("thresholds").hidden = true; return; }
+    let family = "";
+    const out = [];
+    for (const one of page.histograms) {
+      if (one.stage !== family) out.push(make("div", { class: "family" }, (family = one.stage)));
+      const low = one.edges[0], high = one.edges[one.edges.length - 1], scale = one.log ? (x) => Math.log10(Math.max(x, 0) + 1) : (x) => x;
+      const at = (x) => Math.min(W, Math.max(0, (W * (scale(x) - scale(low))) / (scale(high) - scale(low))));
+      const svg = draw("svg", { viewBox: `0 -4 ${W} ${H + 24}`, role: "img", "aria-label": `Histogram of ${one.column}` });
+      for (const mark of one.marks) svg.append(draw("rect", { class: "out", x: mark.keeps === "min" ? 0 : at(mark.bound), y: 0, width: mark.keeps === "min" ? at(mark.bound) : W - at(mark.bound), height: H }));
+      const span = (i) => `${i === 0 ? "up" : plain(one.edges[i])} to ${i === one.kept.length - 1 ? "the largest" : plain(one.edges[i + 1])}`;
+      svg.append(...bars([{ name: "kept", words: "kept", bins: one.kept }, { name: "here", words: "dropped by this rule", bins: one.here }, { name: "elsewhere", words: "dropped by another", bins: one.elsewhere }], span));
+      svg.append(draw("line", { class: "axis", x1: 0, x2: W, y1: H, y2: H }));
+      const marks = one.log ? [0, 1, 10, 100, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8].filter((x) => x >= low && x <= high) : ticks(low, high);
+      for (const x of marks) { const text = draw("text", { x: at(x), y: H + 14, "text-anchor": at(x) < 12 ? "start" : at(x) > W - 12 ? "end" : "middle" }); text.textContent = plain(x); svg.append(text); }
+      for (const mark of one.marks) {
+        const x = at(mark.bound);
+        svg.append(draw("line", { class: "limit", x1: x, x2: x, y1: 6, y2: H }));
+        const text = draw("text", { class: "limit-text", x: x + (x > W / 2 ? -5 : 5), y: 14, "text-anchor": x > W / 2 ? "end" : "start" });
+        text.textContent = `${mark.keeps === "min" ? "≥" : "≤"} ${plain(mark.bound)}`;
+        svg.append(text);
+      }
+      const name = one.column.startsWith(`${one.stage}_`) ? one.column.slice(one.stage.length + 1) : one.column;
+      const dropped = sum(one.marks.map((mark) => mark.dropped));
+      out.push(make("figure", { "data-column": one.column }, make("figcaption", {}, make("b", {}, name.replaceAll("_", " ")), make("span", { title: one.nothing ? `${count(one.nothing)} rows were dropped before, or have no value` : "" }, dropped ? `${count(dropped)} dropped` : "none dropped")), svg));
+    }
+    $("histograms").replaceChildren(...out);
+  }
+
+  function drawLengths() {
+    const per = page.lengths.per_decade, kept = page.lengths.kept.length ? page.lengths.kept : [];
+    const dropped = page.reasons.reduce((total, reason) => (reason.lengths.length ? reason.lengths.map((n, i) => n + (total[i] || 0)) : total), []);
+    const size = Math.max(kept.length, dropped.length);
+    const both = Array.from({ length: size }, (_, i) => (kept[i] || 0) + (dropped[i] || 0));
+    const first = both.findIndex((n) => n), last = size - 1 - [...both].reverse().findIndex((n) => n);
+    if (first < 0) { $("lengths").hidden = true; return; }
+    const edge = (i) => 10 ** (i / per), wide = 1136, n = last - first + 1, tall = 190;
+    const most = Math.max(1, ...both), step = wide / n, svg = draw("svg", { viewBox: `0 0 ${wide} ${tall + 24}`, role: "img", "aria-label": "Rows by length in characters" });
+    for (let i = first; i <= last; i++) {
+      let y = tall;
+      for (const [name, list] of [["kept", kept], ["here", dropped]]) {
+        const rows = list[i] || 0, h = ((tall - 18) * rows) / most;
+        y -= h;
+        if (rows) svg.append(draw("rect", { class: name, x: (i - first) * step + 1, y, width: step - 2, height: h }, draw("title", {}, document.createTextNode(`${plain(edge(i))} to ${plain(edge(i + 1))} characters: ${count(rows)} ${name === "kept" ? "kept" : "dropped"}`))));
+      }
+      const text = draw("text", { x: (i - first) * step, y: tall + 15 });
+      text.textContent = plain(Number(edge(i).toPrecision(2)));
+      svg.append(text);
+    }
+    svg.append(draw("line", { class: "axis", x1: 0, x2: wide, y1: tall, y2: tall }));
+    const texts = sum(both);
+    $("lengths-note").textContent = `Characters of each document, kept and dropped, in steps of ${per} to a power of ten: ${count(texts)} documents.` + (page.dropped_kept === "sample" ? " Of the dropped rows only a sample is in the dataset." : page.dropped_kept === "keys" ? " The text of dropped rows was not kept." : "");
+    $("lengths-plot").replaceChildren(make("figure", {}, svg));
+  }
+
+  const domain = (url) => ((/^[A-Za-z][A-Za-z0-9+.-]*:\/\/(?:[^/@?#]*@)?([^/:?#]+)/.exec(url) || [, ""])[1].toLowerCase().replace(/^www[.]/, ""));
+  const facet = { language: (d) => d.lang, source: (d) => d.source, year: (d) => d.year, domain: (d) => domain(d.url) };
+  function sampled(reason) {
+    const documents = page.documents[reason] || [];
+    if (!chosen) return documents;
+    const { name, values } = page.dimensions[chosen.dimension], value = values[chosen.value];
+    const listed = new Set(values.map((v) => v.name));
+    return documents.filter((d) => (value.others ? !listed.has(facet[name](d)) : facet[name](d) === value.name));
+  }
+
+  function drawPicks() {
+    const now = rows();
+    const pick = (at, text, n) => make("button", { class: "pick", type: "button", role: "option", "aria-selected": String(reading.reason === at), tabindex: reading.reason === at ? 0 : -1, "data-pick": at, on: { click: () => read(at, 0) } }, text, make("span", {}, count(n)));
+    const list = [make("h3", {}, "kept"), pick(0, "a sample of the kept", now.kept)];
+    for (const stage of stages) {
+      const of = page.reasons.map((r, i) => [r, i]).filter(([r, i]) => r.stage === stage && (now.dropped[i] || reading.reason === i + 1));
+      if (of.length) list.push(make("h3", {}, stage), ...of.map(([r, i]) => pick(i + 1, words(r), now.dropped[i])));
+    }
+    $("picks").replaceChildren(...list);
+  }
+
+  const HIDDEN = /([\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069])/;
+  function visible(text) { // control characters that could reorder or hide text are written out
+    return text.split(HIDDEN).filter((part) => part).map((part) => (HIDDEN.test(part) ? make("span", { class: "ctrl" }, `U+${part.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`) : document.createTextNode(part)));
+  }
+
+  function drawDocument() {
+    const reason = reading.reason ? page.reasons[reading.reason - 1] : null;
+    const documents = sampled(reading.reason);
+    reading.number = Math.min(reading.number, Math.max(0, documents.length - 1));
+    const one = documents[reading.number];
+    $("pager").replaceChildren(...documents.map((_, i) => make("button", { class: "n", type: "button", "aria-label": `Document ${i + 1}`, "aria-current": String(i === reading.number), on: { click: () => read(reading.reason, i) } }, String(i + 1))), make("span", { class: "hint" }, "← → documents, ↑ ↓ reasons"));
+    if (!one) {
+      $("text").replaceChildren(make("p", { class: "empty" }, reason || page.rows.kept ? `None of the sampled documents is among the rows chosen above. Try: curate peek ${page.output}${reason ? ` --dropped ${reason.stage}` : ""} --where "..."` : "No row was kept."));
+      $("about").replaceChildren();
+      return;
+    }
+    const body = make("p", { dir: "auto" });
+    if (one.before) body.append(make("span", { class: "gap" }, `… ${count(one.before)} characters before\n`));
+    one.pieces.forEach((piece, i) => body.append(...(i % 2 ? [make("mark", {}, ...visible(piece))] : visible(piece))));
+    if (one.after) body.append(make("span", { class: "gap" }, `\n… ${count(one.after)} more characters`));
+    if (one.chars === null) body.append(make("span", { class: "gap" }, "The text of this row was not kept (output.dropped)."));
+    else if (!one.chars) body.append(make("span", { class: "gap" }, "(empty)"));
+    $("text").replaceChildren(body);
+    $("text").scrollTop = 0;
+    const about = [];
+    about.push(make("div", { class: `verdict ${reason ? "" : "kept"}` }, reason ? words(reason) : "kept"), make("div", { class: "by" }, reason ? `dropped by ${reason.stage}` : "passed every step"));
+    if (one.value || one.threshold) about.push(make("div", { class: "versus" }, one.value ? make("div", {}, make("span", {}, "value"), make("b", {}, one.value)) : null, one.threshold ? make("div", {}, make("span", {}, "threshold"), make("b", {}, one.threshold)) : null));
+    if (reason && one.chars) about.push(make("div", { class: "by" }, one.marked ? `${count(one.marked)} ${one.marked === 1 ? "passage" : "passages"} marked` : one.points ? "no passage in the part that was looked at" : "the rule looks at the whole document"));
+    const facts = [["kept in its place", one.kept_id], ["url", one.url], ["source", one.source], ["language", one.lang], ["year", one.year], ["characters", one.chars === null ? "" : count(one.chars)], ["id", one.id]].filter(([, value]) => value);
+    about.push(make("dl", {}, ...facts.flatMap(([name, value]) => [make("dt", {}, name), make("dd", { class: name === "id" || name === "kept in its place" ? "mono" : "" }, ...visible(value))])));
+    if (one.values.length) about.push(make("dl", {}, make("dt", {}, `what ${reason.stage} measured`)), make("table", {}, ...one.values.map(([name, value, bound]) => make("tr", { class: reason.rule.startsWith(`${name} `) ? "bad" : "" }, make("td", {}, name.replaceAll("_", " "), make("small", {}, bound)), make("td", {}, value)))));
+    const command = `curate why ${page.output} ${one.id}`;
+    about.push(make("button", { class: "cmd", type: "button", title: "Copy", on: { click: () => navigator.clipboard && navigator.clipboard.writeText(command) } }, ...visible(command)));
+    $("about").replaceChildren(...about);
+  }
+
+  function read(reason, number) { reading.reason = reason; reading.number = number; drawPicks(); drawDocument(); }
+  function choose(what) { chosen = what; drawFilter(); drawHead(); drawFunnel(); drawReasons(); drawWhere(); drawPicks(); drawDocument(); }
+  function drawFilter() {
+    const filter = $("filter");
+    filter.replaceChildren(make("option", { value: "" }, "all rows"), ...page.dimensions.map((dimension, i) => make("optgroup", { label: dimension.name }, ...dimension.values.map((value, n) => make("option", { value: `${i} ${n}`, selected: !!chosen && chosen.dimension === i && chosen.value === n }, label(value))))));
+    filter.classList.toggle("on", !!chosen);
+  }
+
+  $("filter").addEventListener("change", (event) => { const [dimension, value] = event.target.value.split(" ").map(Number); choose(event.target.value ? { dimension, value } : null); });
+  $("theme").addEventListener("click", () => {
+    const root = document.documentElement, dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+    root.dataset.theme = dark ? "light" : "dark";
+  });
+  document.querySelector(".reader").addEventListener("keydown", (event) => {
+    if (event.altKey || event.ctrlKey || event.metaKey) return;
+    const side = { ArrowRight: 1, ArrowLeft: -1 }[event.key], down = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (side) { const n = sampled(reading.reason).length; if (n) read(reading.reason, (reading.number + side + n) % n); event.preventDefault(); }
+    if (down && !event.target.closest(".text")) {
+      const picks = [...$("picks").querySelectorAll(".pick")], at = picks.findIndex((pick) => pick.getAttribute("aria-selected") === "true");
+      const next = picks[Math.min(picks.length - 1, Math.max(0, at + down))];
+      if (next) { read(Number(next.dataset.pick), 0); const pick = $("picks").querySelector("[aria-selected=true]"); pick.focus(); pick.scrollIntoView({ block: "nearest" }); }
+      event.preventDefault();
+    }
+  });
+  $("documents-note").textContent = `Up to ten documents for each reason, drawn by a hash of their id. Marked is what the rule objects to.`;
+  $("foot").textContent = `curate ${page.curate}, recipe ${page.title}, digest ${page.digest}. Every number is of the journal; the page asks no network for anything.`;
+  if (page.reasons.length) reading.reason = 1 + page.reasons.reduce((best, r, i, all) => (r.rows > all[best].rows ? i : best), 0);
+  choose(null);
+  drawHistograms();
+  drawLengths();
+})();

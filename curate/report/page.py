@@ -1,0 +1,274 @@
+"""`report.html` and its script: what a dataset kept and dropped, and why, as one page that works without a network.
+
+All numbers and texts stand as JSON in the page, in which no byte of a document can end the element that holds it;
+the script writes them by `textContent` alone, and the page's policy lets nothing but that script run.
+"""
+
+import html
+import string
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from curate import __version__
+from curate.errors import ConfigError
+from curate.io.query import open_dataset
+from curate.report.counts import Counter, Dimension, Histogram
+from curate.report.documents import PER_DECADE, Sum, Walk, walk
+from curate.report.facts import KEPT, Facts, Key
+from curate.report.passages import has_passages, passages
+from curate.report.rules import Rule, predicate_columns, rules_of
+
+SHOWN_CHARS = 3000  # of a document on the page
+_BEFORE = 400  # characters shown before the first marked passage
+
+
+class Reason(msgspec.Struct, kw_only=True):
+    """Why rows were dropped: the stage to blame and its word for it."""
+
+    stage: str
+    reason: str
+    step: int  # number of the funnel's step that dropped them
+    rows: int
+    tokens: float | None  # None where the text of dropped rows was not kept
+    rule: str = ""  # what rows must meet: "alpha_words_ratio ≥ 0.8"
+    lengths: list[int] = []
+
+
+class Funnel(msgspec.Struct, kw_only=True):
+    """A step of the recipe: what came in, what it dropped."""
+
+    name: str
+    where: str
+    rows: int
+    left: int
+    dropped: int
+    tokens_left: float | None
+
+
+class Document(msgspec.Struct, kw_only=True):
+    """A sampled row; `pieces` alternate between plain and marked text."""
+
+    id: str
+    url: str = ""
+    source: str = ""
+    lang: str = ""
+    year: str = ""
+    kept_id: str = ""
+    chars: int | None = None
+    before: int = 0  # characters left out before the pieces
+    after: int = 0
+    pieces: list[str] = []
+    marked: int = 0  # passages in the whole document
+    points: bool = False  # whether the rule points at passages at all
+    value: str = ""
+    threshold: str = ""
+    values: list[tuple[str, str, str]] = []  # statistic, value, threshold of the rules nearby
+
+
+class Page(msgspec.Struct, kw_only=True):
+    """Everything that the page shows."""
+
+    schema: str = "curate.report/1"
+    title: str
+    output: str
+    curate: str
+    digest: str
+    status: str
+    seconds: float
+    bytes_in: int
+    text_bytes: int
+    tokens: float
+    tokens_counted: bool
+    tokens_in: float | None  # of the rows in, as far as their text is known
+    rows: dict[str, int]
+    skipped: dict[str, int]
+    quarantined: dict[str, int]
+    dropped_kept: str  # full, keys, sample
+    funnel: list[Funnel]
+    reasons: list[Reason]
+    dimensions: list[Dimension]
+    histograms: list[Histogram]
+    lengths: dict[str, Any]
+    documents: list[list[Document]]  # of the kept, then of each reason
+
+
+def gather(facts: Facts) -> Page:
+    """Read a dataset once row by row and a few times column by column."""
+    rules = rules_of(facts.plan)
+    compared = predicate_columns(facts.plan)
+    extra = [*(rule.column for rule in rules), *compared.values()]
+    walked = walk(facts, extra)
+    counter = Counter(open_dataset(facts.folder), facts)
+    per_char = walked.tokens_per_char
+    result = facts.result
+    mode = facts.plan.recipe.output.dropped
+    kept = walked.sums.get(KEPT, Sum())
+    dropped = facts.dropped
+    funnel, tokens_in = _funnel(facts, walked)
+    return Page(
+        title=result.recipe, output=str(facts.folder), curate=__version__, digest=result.digest, status=result.status,
+        seconds=result.seconds, bytes_in=result.bytes_in, text_bytes=result.text_bytes,
+        tokens=result.tokens or kept.tokens(per_char), tokens_counted=bool(result.tokens),
+        rows={"in": result.rows.in_, "made": result.rows.made, "kept": result.rows.kept,
+              "dropped": sum(dropped.values()), "quarantined": result.rows.quarantined},
+        skipped=result.rows.skipped, quarantined=result.quarantined,
+        dropped_kept=mode if isinstance(mode, str) else "full" if mode is None else "sample",
+        funnel=funnel, tokens_in=tokens_in, reasons=_reasons(facts, walked, rules), dimensions=counter.dimensions(),
+        histograms=counter.histograms(rules),
+        lengths={"per_decade": PER_DECADE, "kept": kept.lengths},
+        documents=[_documents(facts, walked, key, rules, compared) for key in (KEPT, *dropped)],
+    )  # fmt: skip
+
+
+def _tokens(facts: Facts, walked: Walk, key: Key) -> float | None:
+    """Tokens of the rows dropped for a reason; scaled up where only a sample of them was kept."""
+    total = walked.sums.get(key, Sum())
+    if not total.texts:
+        return 0.0 if total.rows and facts.plan.recipe.output.dropped != "keys" else None
+    scale = facts.dropped.get(key, total.rows) / total.rows
+    return total.tokens(walked.tokens_per_char) * scale
+
+
+def _funnel(facts: Facts, walked: Walk) -> tuple[list[Funnel], float | None]:
+    """Steps in order, and the tokens of all rows: they are added up from the end, from what was kept."""
+    tokens: float | None = facts.result.tokens or walked.sums.get(KEPT, Sum()).tokens(walked.tokens_per_char)
+    found = []
+    for step in reversed(facts.steps):
+        found.append(
+            Funnel(name=step.name, where=step.where, rows=step.rows, left=step.left, dropped=sum(step.dropped.values()),
+                   tokens_left=tokens)
+        )  # fmt: skip
+        for key in step.dropped:
+            more = _tokens(facts, walked, key)
+            tokens = None if tokens is None or more is None else tokens + more
+    return found[::-1], tokens
+
+
+def _reasons(facts: Facts, walked: Walk, rules: Sequence[Rule]) -> list[Reason]:
+    by_key = {(rule.stage, rule.reason): rule for rule in rules}
+    step_of = {key: number for number, step in enumerate(facts.steps) for key in step.dropped}
+    found = []
+    for key, rows in facts.dropped.items():
+        rule = by_key.get(key)
+        words = (
+            f"{_short(rule.column, rule.stage)} {_at(rule)}" if rule and rule.reason != rule.column else ""
+        )
+        if rule and any(sign in key[1] for sign in "<>="):
+            words = ""  # the condition says it
+        found.append(
+            Reason(stage=key[0], reason=key[1], step=step_of[key], rows=rows, tokens=_tokens(facts, walked, key), rule=words,
+                   lengths=walked.sums.get(key, Sum()).lengths)
+        )  # fmt: skip
+    return found
+
+
+def _at(rule: Rule) -> str:
+    return f"{'≥' if rule.keeps == 'min' else '≤'} {number(rule.bound)}"
+
+
+def _short(column: str, stage: str) -> str:
+    return column.removeprefix(f"{stage}_")
+
+
+def number(value: Any) -> str:
+    """A value of a column in few characters."""
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1e5 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _documents(
+    facts: Facts, walked: Walk, key: Key, rules: Sequence[Rule], compared: dict[Key, str]
+) -> list[Document]:
+    step = next((s for s in facts.plan.recipe.steps if s.name == key[0] and s.stage != "select"), None)
+    stage, config = (step.stage, step.settings()) if step else ("", None)
+    nearby = [rule for rule in rules if rule.stage == key[0]] if key != KEPT else []
+    found = []
+    for row in walked.samples.get(key, []):
+        text = row.get("text")
+        spans = passages(stage, key[1], text, config) if text else []
+        document = Document(
+            id=row["id"], url=row.get("url") or "", source=row.get("source") or "", lang=str(row.get("lang") or ""),
+            year=_year(row), kept_id=row.get("kept_id") or "", chars=row.get("chars"), marked=len(spans),
+            points=has_passages(stage, key[1]),
+            value=_value(row, compared.get(key)), threshold=_number_of(row.get("drop_threshold")),
+            values=_values(row, nearby),
+        )  # fmt: skip
+        if text is not None:
+            cut(document, text, spans)
+        found.append(document)
+    return found
+
+
+def _values(row: dict[str, Any], rules: Sequence[Rule]) -> list[tuple[str, str, str]]:
+    """Each statistic once, with all its bounds."""
+    bounds: dict[str, list[str]] = {}
+    for rule in rules:
+        if row.get(rule.column) is not None and rule.column != rule.reason:
+            bounds.setdefault(rule.column, []).append(_at(rule))
+    return [
+        (_short(column, rules[0].stage), number(row[column]), " ".join(known))
+        for column, known in bounds.items()
+    ]
+
+
+def _value(row: dict[str, Any], compared: str | None) -> str:
+    if row.get("drop_value") is not None:
+        return _number_of(row["drop_value"])
+    return _number_of(row[compared]) if compared and row.get(compared) is not None else ""
+
+
+def _number_of(value: Any) -> str:
+    return "" if value is None else number(value)
+
+
+def _year(row: dict[str, Any]) -> str:
+    written = str(row.get("date") or row.get("extract_date") or "")
+    return written[:4] if written[:4].isdecimal() and written[:4].isascii() and len(written) >= 4 else ""
+
+
+def cut(document: Document, text: str, spans: Sequence[tuple[int, int]]) -> None:
+    """Put SHOWN_CHARS of the text into the document, from a little before its first marked passage."""
+    whole = document.chars or len(text)
+    start = 0 if not spans or spans[0][0] < SHOWN_CHARS // 2 else spans[0][0] - _BEFORE
+    end = min(len(text), start + SHOWN_CHARS)
+    pieces, at = [], start
+    for first, last in spans:
+        if first >= end:
+            break
+        pieces += [text[at:first], text[first : min(last, end)]]
+        at = min(last, end)
+    document.pieces = [*pieces, text[at:end]]
+    document.before, document.after = start, max(0, whole - end)
+
+
+def write(page: Page, target: Path) -> list[Path]:
+    """Write the page and, beside it, its script; returns both."""
+    script = target.with_suffix(".js")
+    if script == target:
+        raise ConfigError(f"the page cannot be called {target.name}", hint="-o report.html")
+    here = files("curate.report")
+    text = string.Template((here / "page.html").read_text("utf-8")).substitute(
+        title=html.escape(page.title), script=quote(script.name), data=as_json(page)
+    )
+    try:
+        script.write_text((here / "page.js").read_text("utf-8"), "utf-8")
+        target.write_text(text, "utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write {error.filename}: {error.strerror}", hint="-o FOLDER/report.html"
+        ) from None
+    return [target, script]
+
+
+_ESCAPED = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
+
+
+def as_json(value: Any) -> str:
+    """JSON that may stand in a page: nothing in it reads as markup."""
+    return msgspec.json.encode(value).decode().translate(_ESCAPED)

@@ -1,0 +1,156 @@
+"""The passages of a document that tripped a rule: what to mark in its text.
+
+Each finder repeats in plain Python, for the few documents that are shown, what the rule's kernel counts. A rule that
+looks at the whole (a length, a mean) has no passage: its value beside its threshold says it.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from curate.report.words import Span, word_spans
+
+Finder = Callable[[str, Any], Iterator[Span]]  # text, the stage's Config -> spans of characters, in order
+
+_FINDERS: dict[tuple[str, str], Finder] = {}
+_MAX_SPANS = 2000  # of a document; nobody looks at more
+
+
+def passages(stage: str, reason: str, text: str, config: Any) -> list[Span]:
+    """Spans of the text that the rule `reason` of a stage objects to; none where it has no passage."""
+    finder = _FINDERS.get((stage, reason))
+    if finder is None:
+        return []
+    found: list[Span] = []
+    for start, end in finder(text, config):
+        if found and start <= found[-1][1]:  # touching spans are one
+            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        elif start < end:
+            found.append((start, end))
+        if len(found) > _MAX_SPANS:
+            break
+    return found
+
+
+def has_passages(stage: str, reason: str) -> bool:
+    """Whether the rule points at passages at all."""
+    return (stage, reason) in _FINDERS
+
+
+def finds(stage: str, *reasons: str) -> Callable[[Finder], Finder]:
+    """The decorated function finds the passages of these rules."""
+
+    def declare(finder: Finder) -> Finder:
+        _FINDERS.update(dict.fromkeys(((stage, reason) for reason in reasons), finder))
+        return finder
+
+    return declare
+
+
+def _matches(pattern: str, flags: int = 0) -> Finder:
+    compiled = re.compile(pattern, flags)
+    return lambda text, config: (match.span() for match in compiled.finditer(text))
+
+
+def _split(text: str, newlines: str) -> Iterator[Span]:
+    """Spans between runs of newlines."""
+    at = 0
+    for gap in re.finditer(newlines, text):
+        yield at, gap.start()
+        at = gap.end()
+    yield at, len(text)
+
+
+def _lines(text: str) -> Iterator[Span]:
+    """Spans of lines without the white space around them."""
+    at = 0
+    for line in text.splitlines(keepends=True):
+        body = line.strip()
+        start = at + len(line) - len(line.lstrip()) if body else at
+        yield start, start + len(body)
+        at += len(line)
+
+
+def _seen_before(text: str, spans: Iterator[Span]) -> Iterator[Span]:
+    seen: set[str] = set()
+    for start, end in spans:
+        if text[start:end] in seen:
+            yield start, end
+        seen.add(text[start:end])
+
+
+@finds("gopher_repetition", "dup_lines", "dup_line_chars")
+def _repeated_lines(text: str, config: Any) -> Iterator[Span]:
+    return _seen_before(text, _split(text, r"\n+"))
+
+
+@finds("gopher_repetition", "dup_paragraphs", "dup_paragraph_chars")
+def _repeated_paragraphs(text: str, config: Any) -> Iterator[Span]:
+    return _seen_before(text, _split(text, r"\n{2,}"))
+
+
+def _top_gram(n: int) -> Finder:
+    def find(text: str, config: Any) -> Iterator[Span]:
+        spans = word_spans(text)
+        words = [text[start:end] for start, end in spans]
+        grams = list(zip(*(words[i:] for i in range(n)), strict=False))
+        if not grams:
+            return
+        top = max(Counter(grams).items(), key=lambda item: item[1])[0]
+        yield from ((spans[i][0], spans[i + n - 1][1]) for i, gram in enumerate(grams) if gram == top)
+
+    return find
+
+
+def _repeated_grams(n: int) -> Finder:
+    def find(text: str, config: Any) -> Iterator[Span]:
+        spans = word_spans(text)
+        words = [text[start:end] for start, end in spans]
+        seen: set[tuple[str, ...]] = set()
+        i = 0
+        while i + n <= len(words):
+            gram = tuple(words[i : i + n])
+            if gram in seen:
+                yield spans[i][0], spans[i + n - 1][1]
+                i += n
+            else:
+                seen.add(gram)
+                i += 1
+
+    return find
+
+
+for _n in range(2, 5):
+    finds("gopher_repetition", f"top_{_n}gram")(_top_gram(_n))
+for _n in range(5, 11):
+    finds("gopher_repetition", f"dup_{_n}gram")(_repeated_grams(_n))
+
+finds("gopher_quality", "too_many_hashes")(_matches("#"))
+finds("gopher_quality", "too_many_ellipses")(_matches(r"\.\.\.|…"))
+
+
+@finds("gopher_quality", "too_many_bullet_lines")
+def _bullet_lines(text: str, config: Any) -> Iterator[Span]:
+    return (span for span in _lines(text) if text.startswith(("-", "•"), *span))
+
+
+@finds("gopher_quality", "too_many_ellipsis_lines")
+def _ellipsis_lines(text: str, config: Any) -> Iterator[Span]:
+    return (span for span in _lines(text) if text.endswith(("...", "…"), *span))
+
+
+@finds("gopher_quality", "too_few_alpha_words")
+def _words_without_letters(text: str, config: Any) -> Iterator[Span]:
+    return ((a, b) for a, b in word_spans(text) if not any(c.isalpha() for c in text[a:b]))
+
+
+@finds("gopher_quality", "long_words")
+def _long_words(text: str, config: Any) -> Iterator[Span]:
+    return ((a, b) for a, b in word_spans(text) if b - a > config.max_mean_word_chars)
+
+
+@finds("gopher_quality", "too_few_stop_words")
+def _stop_words(text: str, config: Any) -> Iterator[Span]:
+    """Those that are there."""
+    return ((a, b) for a, b in word_spans(text) if text[a:b] in config.stop_words)
