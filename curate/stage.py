@@ -78,7 +78,7 @@ class Stage:
     load: Callable[[Any, Path], Any] | None = None
     isolate: bool = False  # runs in a killable child; Config has `deadline_seconds` and `max_memory_mb`
     ends_pass: bool = False  # costly: what it wrote is kept for other recipes
-    libraries: tuple[str, ...] = ()  # whose version decides the output
+    libraries: Names = ()  # whose version decides the output
     files: Callable[[Any], Sequence[str]] | None = None  # paths named by the config, part of the fingerprint
     phases: tuple[Phase, ...] = ()
     module: str = ""
@@ -90,6 +90,9 @@ class Stage:
 
     def columns_read(self, config: Any) -> list[str]:
         return list(self.reads(config) if callable(self.reads) else self.reads)
+
+    def libraries_used(self, config: Any) -> list[str]:
+        return list(self.libraries(config) if callable(self.libraries) else self.libraries)
 
     def columns_written(self, config: Any) -> dict[str, pa.DataType]:
         return dict(self.writes(config) if callable(self.writes) else self.writes)
@@ -106,7 +109,7 @@ def stage(
     load: Callable[[Any, Path], Any] | None = None,
     isolate: bool = False,
     ends_pass: bool = False,
-    libraries: Sequence[str] = (),
+    libraries: Names = (),
     files: Callable[[Any], Sequence[str]] | None = None,
 ) -> Callable[[Function], Function]:
     """Declare a map stage: `fn(batch, config)`, or `fn(batch, config, model)` with `load=fn(config, store)`.
@@ -118,7 +121,7 @@ def stage(
     def declare(function: Function) -> Function:
         declared = Stage(
             name, version, config, function, reads, writes, tuple(removes), load, isolate, ends_pass,
-            tuple(libraries), files, (), function.__module__,
+            libraries, files, (), function.__module__,
         )  # fmt: skip
         function.stage = declared  # type: ignore[attr-defined]
         return function

@@ -26,6 +26,7 @@ DOORS = {
     "fastwarc": ("io/warc.py",),
     "fsspec": ("io/",),
     "numba": ("kernels/",),
+    "icu4py": ("stages/_words.py",),
     "llvmlite": ("kernels/",),
     "resiliparse": ("stages/extract.py", "io/warc.py"),  # a page's text; what encoding bytes are in
     "rich": ("cli/",),
@@ -33,7 +34,7 @@ DOORS = {
     "trafilatura": ("stages/extract.py",),
     "typer": ("cli/",),
     "click": ("cli/",),
-    "yaml": ("recipe/",),
+    "yaml": ("recipe/", "stages/_thresholds.py"),
 }
 NEVER_AT_TOP = {"torch", "duckdb", "datatrove", "trafilatura", "tokenizers", "numba"}  # numba: but in kernels
 TOP_LEVEL = {

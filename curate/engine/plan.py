@@ -235,7 +235,9 @@ def step_identity(step: Step, base: str) -> dict[str, Any]:
         "name": step.name,
         "when": step.when,
         "config": step.config,
-        "libraries": {name: version(name) for name in (*spec.libraries, *(["duckdb"] if step.when else []))},
+        "libraries": {
+            name: version(name) for name in [*spec.libraries_used(config), *(["duckdb"] if step.when else [])]
+        },
         "files": [sha256_of(Path(base) / file) for file in (spec.files(config) if spec.files else ())],
         "code": sha256_of(file) if file else "",
     }

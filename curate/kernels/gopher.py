@@ -5,12 +5,23 @@ words are compared by 64-bit hashes: the odds that a document of n of them holds
 (one in 10^7 for a million words).
 """
 
+from collections.abc import Sequence
+
 import numba as nb
 import numpy as np
 import numpy.typing as npt
 
-from curate.kernels.unicode import ALONE, BREAK, DIGIT, DOT, SPACE, UPPER, kinds
-from curate.kernels.words import hash_bytes, mix, next_word, split_units
+from curate.kernels.unicode import ALONE, BREAK, DIGIT, DOT, SPACE, UPPER
+from curate.kernels.words import (
+    Given,
+    given_word,
+    hash_bytes,
+    mark_given,
+    mix,
+    next_word,
+    none_given,
+    split_units,
+)
 
 Bytes = npt.NDArray[np.uint8]
 Longs = npt.NDArray[np.int64]
@@ -40,50 +51,83 @@ _REPETITION_COLUMNS = 16
 
 
 def quality_counts(
-    data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], stop_words: tuple[str, ...]
+    data: npt.NDArray[np.uint8],
+    offsets: npt.NDArray[np.int64],
+    stop_words: Sequence[tuple[str, ...]],
+    group: npt.NDArray[np.int64] | None = None,
+    given: Given | None = None,
 ) -> npt.NDArray[np.int64]:
-    """Counts of each row of a string column, int64 (n, 10); STOP_WORDS counts distinct ones."""
-    words = sorted({word.encode() for word in stop_words})
-    hashes = sorted(hash_bytes(np.frombuffer(word, np.uint8), 0, len(word)) for word in words)
-    longest = max(map(len, words), default=0)
-    out = np.zeros((len(offsets) - 1, 10), np.int64)
-    _quality(data, offsets, *kinds(), np.array(hashes, np.uint64), longest, out)
+    """Counts of each row of a string column, int64 (n, 10).
+
+    STOP_WORDS counts distinct ones, of stop_words[group[row]] (group None: all rows have the first).
+    """
+    n = len(offsets) - 1
+    lists = [_hashes(words) for words in stop_words]
+    stop_offsets = np.cumsum([0, *map(len, lists)])
+    longest = max((len(word.encode()) for words in stop_words for word in words), default=0)
+    out = np.zeros((n, 10), np.int64)
+    _quality(
+        data, offsets, *(given or none_given(n)), np.concatenate([np.zeros(0, np.uint64), *lists]), stop_offsets,
+        np.zeros(n, np.int64) if group is None else group, longest, out,
+    )  # fmt: skip
     return out
 
 
-def repetition_counts(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _hashes(words: tuple[str, ...]) -> Hashes:
+    """Sorted hashes of different words."""
+    found = {hash_bytes(np.frombuffer(word.encode(), np.uint8), 0, len(word.encode())) for word in words}
+    return np.array(sorted(found), np.uint64)
+
+
+def repetition_counts(
+    data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], given: Given | None = None
+) -> npt.NDArray[np.int64]:
     """Counts of each row of a string column, int64 (n, 16)."""
-    out = np.zeros((len(offsets) - 1, _REPETITION_COLUMNS), np.int64)
-    _repetition(data, offsets, *kinds(), out)
+    n = len(offsets) - 1
+    out = np.zeros((n, _REPETITION_COLUMNS), np.int64)
+    _repetition(data, offsets, *(given or none_given(n)), out)
     return out
 
 
 @nb.njit(nogil=True, cache=True)
 def _quality(
-    data: Bytes,
-    offsets: Longs,
-    index: Bytes,
-    kind_values: Bytes,
-    stop_hashes: Hashes,
-    longest_stop: int,
-    out: Longs,
-) -> None:
+    data: Bytes, offsets: Longs, given: Longs, starts: Longs, kinds: tuple[Bytes, Bytes], stop_hashes: Hashes,
+    stop_offsets: Longs, group: Longs, longest_stop: int, out: Longs,
+) -> None:  # fmt: skip
     longest = np.max(offsets[1:] - offsets[:-1]) if len(out) else 0
     kind = np.empty(longest + 1, np.uint8)
     at = np.empty(longest + 1, np.int64)
     chars = np.empty(longest + 1, np.int64)
+    begins = np.empty(longest + 1 if len(starts) else 0, np.uint8)
     seen = np.full(len(stop_hashes), -1, np.int64)
     for row in range(len(out)):
         text = data[offsets[row] : offsets[row + 1]]
-        n, _ = split_units(text, index, kind_values, kind, at, chars)
-        _count_words(text, row, n, kind, at, chars, stop_hashes, longest_stop, seen, out[row])
+        n, _ = split_units(text, kinds[0], kinds[1], kind, at, chars)
+        is_given = given[row + 1] > given[row]
+        if is_given:
+            mark_given(at, n, starts[given[row] : given[row + 1]], begins)
+        a, b = stop_offsets[group[row]], stop_offsets[group[row] + 1]
+        _count_words(
+            text,
+            row,
+            n,
+            kind,
+            at,
+            chars,
+            begins,
+            is_given,
+            stop_hashes[a:b],
+            longest_stop,
+            seen[a:b],
+            out[row],
+        )
         _count_symbols(text, out[row])
 
 
 @nb.njit(nogil=True, cache=True)
 def _count_words(
-    text: Bytes, row: int, n: int, kind: Bytes, at: Longs, chars: Longs, stop_hashes: Hashes, longest_stop: int,
-    seen: Longs, out: Longs,
+    text: Bytes, row: int, n: int, kind: Bytes, at: Longs, chars: Longs, begins: Bytes, is_given: bool,
+    stop_hashes: Hashes, longest_stop: int, seen: Longs, out: Longs,
 ) -> None:  # fmt: skip
     """Words and the lines they stand in, in one scan."""
     words, word_chars, tokens, alpha_tokens, stop_words = 0, 0, 0, 0, 0
@@ -96,7 +140,10 @@ def _count_words(
                 first = -1
             i += 1
             continue
-        end, core = next_word(kind, i, core)
+        if is_given:
+            end = given_word(kind, begins, i)
+        else:
+            end, core = next_word(kind, i, core)
         if first < 0:
             first = i
         last = end - 1
@@ -163,7 +210,9 @@ def _is_at(text: Bytes, i: int, end: int, last_byte: int) -> bool:
 
 
 @nb.njit(nogil=True, cache=True)
-def _repetition(data: Bytes, offsets: Longs, index: Bytes, kind_values: Bytes, out: Longs) -> None:
+def _repetition(
+    data: Bytes, offsets: Longs, given: Longs, starts: Longs, kinds: tuple[Bytes, Bytes], out: Longs
+) -> None:
     longest = np.max(offsets[1:] - offsets[:-1]) if len(out) else 0
     kind = np.empty(longest + 1, np.uint8)
     at = np.empty(longest + 1, np.int64)
@@ -175,9 +224,13 @@ def _repetition(data: Bytes, offsets: Longs, index: Bytes, kind_values: Bytes, o
     lengths = np.empty(longest + 1, np.int64)  # characters in the words before word i
     places = np.empty(longest + 1, np.int64)
     slots = np.empty(longest + 1, np.int64)
+    begins = np.empty(longest + 1 if len(starts) else 0, np.uint8)
     for row in range(len(out)):
         text = data[offsets[row] : offsets[row + 1]]
-        n, out[row, CHARS] = split_units(text, index, kind_values, kind, at, chars)
+        n, out[row, CHARS] = split_units(text, kinds[0], kinds[1], kind, at, chars)
+        is_given = given[row + 1] > given[row]
+        if is_given:
+            mark_given(at, n, starts[given[row] : given[row + 1]], begins)
         num_newlines = 0
         for i in range(len(text)):
             newlines[num_newlines] = i
@@ -189,7 +242,7 @@ def _repetition(data: Bytes, offsets: Longs, index: Bytes, kind_values: Bytes, o
         while last > first and kind[last - 1] <= SPACE:
             last -= 1
         _repeated_paragraphs(text, at[first], at[last], newlines, num_newlines, keys, out[row])
-        num_words = _hash_words(text, n, kind, at, chars, prefix, lengths)
+        num_words = _hash_words(text, n, kind, at, chars, begins, is_given, prefix, lengths)
         _repeated_grams(num_words, prefix, lengths, places, slots, keys, counts, out[row])
 
 
@@ -278,8 +331,9 @@ def _repeated_paragraphs(
 
 @nb.njit(nogil=True, cache=True)
 def _hash_words(
-    text: Bytes, n: int, kind: Bytes, at: Longs, chars: Longs, prefix: Hashes, lengths: Longs
-) -> int:
+    text: Bytes, n: int, kind: Bytes, at: Longs, chars: Longs, begins: Bytes, is_given: bool, prefix: Hashes,
+    lengths: Longs,
+) -> int:  # fmt: skip
     """Fill prefix and lengths: number of words."""
     num_words = 0
     prefix[0], lengths[0] = u64(0), 0
@@ -289,7 +343,10 @@ def _hash_words(
         if kind[i] <= SPACE:
             i += 1
             continue
-        end, core = next_word(kind, i, core)
+        if is_given:
+            end = given_word(kind, begins, i)
+        else:
+            end, core = next_word(kind, i, core)
         prefix[num_words + 1] = prefix[num_words] * GRAM_STEP + hash_bytes(text, at[i], at[end])
         lengths[num_words + 1] = lengths[num_words] + chars[end] - chars[i]
         num_words += 1

@@ -21,7 +21,7 @@ of an abbreviation stays; `'s` is a word; Katakana is not cut from other letters
 one word per emoji, flags one per half; a line break inside a word is impossible, as there, but space + mark begins a word.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba as nb
 import numpy as np
@@ -48,6 +48,7 @@ from curate.kernels.unicode import (
     SPACE,
     STICKY,
     UPPER,
+    kinds,
     lower_deltas,
 )  # fmt: skip
 
@@ -57,6 +58,23 @@ Longs = npt.NDArray[np.int64]
 u64 = np.uint64
 HASH_STEP = u64(0x9E3779B97F4A7C15)
 MIX = u64(0xBF58476D1CE4E5B9)
+
+
+class Given(NamedTuple):
+    """Words found elsewhere, for the rows that have any; the others are split here.
+
+    A word of row r goes from one of starts[offsets[r] : offsets[r + 1]] (bytes from the row's begin) to the next, or
+    to white space. `kinds` is the table by which characters are told apart.
+    """
+
+    offsets: Longs  # (n + 1,)
+    starts: Longs
+    kinds: tuple[Bytes, Bytes]
+
+
+def none_given(rows: int) -> Given:
+    """All rows are split here."""
+    return Given(np.zeros(rows + 1, np.int64), np.zeros(0, np.int64), kinds())
 
 
 @nb.njit(nogil=True, cache=True)
@@ -81,7 +99,7 @@ def decode(data: Bytes, i: int, end: int) -> tuple[np.int64, int]:
 
 @nb.njit(nogil=True, cache=True)
 def split_units(
-    text: Bytes, index: Bytes, kinds: Bytes, kind: Bytes, at: Longs, chars: Longs
+    text: Bytes, index: Bytes, values: Bytes, kind: Bytes, at: Longs, chars: Longs
 ) -> tuple[int, int]:
     """Cut UTF-8 bytes into units, a character with the marks after it: (number of units, number of characters).
 
@@ -90,12 +108,12 @@ def split_units(
     n, num_chars, i = 0, 0, 0
     while i < len(text):
         if text[i] < 0x80:
-            kind[n], at[n], chars[n] = kinds[text[i]], i, num_chars
+            kind[n], at[n], chars[n] = values[text[i]], i, num_chars
             n += 1
             i += 1
         else:
             code, following = decode(text, i, len(text))
-            k = kinds[np.int64(index[code >> 8]) * 256 + (code & 255)]
+            k = values[np.int64(index[code >> 8]) * 256 + (code & 255)]
             leads = n == 0 or kind[n - 1] <= SPACE
             if k != MARK or leads:
                 kind[n], at[n], chars[n] = STICKY if k == MARK else k, i, num_chars
@@ -172,6 +190,25 @@ def next_word(kind: Bytes, i: int, core: int) -> tuple[int, int]:
 
 
 @nb.njit(nogil=True, cache=True)
+def mark_given(at: Longs, n: int, starts: Longs, begins: Bytes) -> None:
+    """begins[u] is 1 where a given word begins at unit u; a start within a unit is passed over."""
+    k = 0
+    for u in range(n):
+        while k < len(starts) and starts[k] < at[u]:
+            k += 1
+        begins[u] = k < len(starts) and starts[k] == at[u]
+
+
+@nb.njit(nogil=True, cache=True)
+def given_word(kind: Bytes, begins: Bytes, i: int) -> int:
+    """End of the given word that begins at unit i, which is no white space."""
+    i += 1
+    while kind[i] > SPACE and not begins[i]:
+        i += 1
+    return i
+
+
+@nb.njit(nogil=True, cache=True)
 def _any_word(kind: Bytes, i: int, core: int) -> tuple[int, int]:
     k = kind[i]
     if k == ALONE:
@@ -217,7 +254,7 @@ def mix(h: np.uint64) -> np.uint64:
 
 
 @intrinsic
-def _load64(typing: Any, data: Any, i: Any) -> Any:
+def load64(typing: Any, data: Any, i: Any) -> Any:
     """The 8 bytes from data[i] as one number; the caller sees to it that they exist."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -236,12 +273,12 @@ def hash_bytes(data: Bytes, begin: int, end: int) -> np.uint64:
     h = u64(end - begin) * HASH_STEP
     i = begin
     while end - i >= 8:
-        h = mix((h ^ _load64(data, i)) * HASH_STEP)
+        h = mix((h ^ load64(data, i)) * HASH_STEP)
         i += 8
     rest = end - i
     if rest > 0:
         if end >= 8:  # the 8 bytes that end here, less those that are done or not ours
-            tail = _load64(data, end - 8) >> u64(8 * (8 - rest))
+            tail = load64(data, end - 8) >> u64(8 * (8 - rest))
         else:
             tail = u64(0)
             for j in range(rest):

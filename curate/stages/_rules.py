@@ -45,24 +45,32 @@ def judge(
     rules: Sequence[Rule],
     measured: Mapping[str, Values],
     config: msgspec.Struct,
+    *,
+    bounds: Mapping[str, Values] | None = None,
+    refused: Mapping[str, npt.NDArray[np.bool_]] | None = None,
 ) -> pa.RecordBatch:
     """Append the verdict of stage `name` and its statistics (NaN is null) to the batch.
 
-    The first rule whose statistic lies outside its bound is the reason. NaN fails no rule.
+    The first rule whose statistic lies outside its bound is the reason. NaN fails no rule. `bounds` holds fields whose
+    bound differs by row, `refused` the rows that fail before any rule, by reason, without value and threshold.
     """
     n = batch.num_rows
+    bounds, refused = bounds or {}, refused or {}
     failing, value, threshold = np.full(n, -1), np.full(n, np.nan), np.full(n, np.nan)
+    for number, rows in enumerate(refused.values(), len(rules)):
+        failing[(failing < 0) & rows] = number
     for number, (_, statistic, field) in enumerate(rules):
-        bound, values = getattr(config, field), measured[statistic]
+        bound = np.broadcast_to(bounds.get(field, np.float64(getattr(config, field))), n)
+        values = measured[statistic]
         failed = (failing < 0) & (values < bound if field.startswith("min_") else values > bound)
-        failing[failed], value[failed], threshold[failed] = number, values[failed], bound
+        failing[failed], value[failed], threshold[failed] = number, values[failed], bound[failed]
     passed = failing < 0
-    reasons = pa.array([reason for reason, _, _ in rules], pa.string())
+    reasons = pa.array([*(reason for reason, _, _ in rules), *refused], pa.string())
     columns = {
         f"{name}_pass": pa.array(passed),
         f"{name}_reason": reasons.take(pa.array(failing, mask=passed)),
-        f"{name}_value": pa.array(value, mask=passed),
-        f"{name}_threshold": pa.array(threshold, mask=passed),
+        f"{name}_value": pa.array(value, mask=np.isnan(value)),
+        f"{name}_threshold": pa.array(threshold, mask=np.isnan(threshold)),
     }
     for statistic, values in measured.items():
         column = f"{name}_{statistic}"

@@ -2,6 +2,7 @@
 
 Paper   Rae et al. 2021 (Gopher), arXiv:2112.11446, appendix A.1.1
 Reads   text  large_string (n,), nulls allowed (null reads as empty text, which is too short)
+        lang  string (n,), only with `thresholds`
 Writes  gopher_quality_pass, _reason, _value, _threshold  of the first failing rule, in the order of RULES
         gopher_quality_num_words             int32 (n,), words with a letter or digit
         gopher_quality_mean_word_chars       float32 (n,), their mean length; null where there is none
@@ -12,23 +13,33 @@ Writes  gopher_quality_pass, _reason, _value, _threshold  of the first failing r
         gopher_quality_alpha_words_ratio     float32 (n,), in [0, 1]: words of any kind that hold a letter; null likewise
         gopher_quality_num_stop_words        int32 (n,), different stop words in the text
 Rows    all kept, in order; the recipe's `select` decides
-Differs words are those of `curate.kernels.words`, where a punctuation mark is a word too, as in the filter that the
-        rules are mostly run with (datatrove; spaCy's words). Keep decisions agree on 99% of English documents and
-        of most languages; less where that tokenizer has rules of its own (Portuguese keeps hyphens: 72% of novels).
-        That filter leaves words of listed punctuation out of the length rules, we words without letter or digit.
-        Stop words match in their own case, as there. A null ratio fails no rule
+Words   `words: unicode`: those of `curate.kernels.words`; of a text mostly Chinese, Japanese, Thai, Lao, Burmese or
+        Khmer those of ICU's dictionaries; a text mostly in another script without spaces (Tibetan, Yi, Javanese,
+        Balinese, Tai) fails with the reason no_word_splitter, its statistics of words null. The majority of letters
+        decides. `words: datatrove`: those of its tokenizer of `words_lang`, told apart as there; slow, for comparison
+Differs a punctuation mark is a word too, as in the filter that the rules are mostly run with (datatrove; spaCy's words).
+        Keep decisions agree on 99% of English documents and of most languages; less where that tokenizer has rules of
+        its own (Portuguese keeps hyphens: 72% of novels). That filter leaves words of listed punctuation out of the
+        length rules, we words without letter or digit (not with `words: datatrove`).
+        Stop words match in their own case, as there. A null ratio fails no rule.
+        With `thresholds` a row whose language has no file fails with the reason no_thresholds
 Fails   ConfigError for a bound that is negative, not a number or above its maximum; for stop words that are not one
-        word each or fewer than `min_stop_words`
+        word each or fewer than `min_stop_words`; for a file of thresholds that cannot be read or lacks a key
 """
 
+from typing import Literal
+
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.errors import ConfigError
 from curate.schema import text_buffers, verdict
 from curate.stage import stage
+from curate.stages import _thresholds
 from curate.stages._rules import check_bounds, judge, ratio
+from curate.stages._words import NO_WORD_SPLITTER, check_words, find_words, libraries
 
 # In the order of the checks: reason, statistic, bound. The paper's numbers are the defaults of Config.
 RULES = (
@@ -43,6 +54,14 @@ RULES = (
     ("too_few_alpha_words", "alpha_words_ratio", "min_alpha_words_ratio"),
     ("too_few_stop_words", "num_stop_words", "min_stop_words"),
 )
+OF_WORDS = (
+    "num_words", "mean_word_chars", "hash_ratio", "ellipsis_ratio", "alpha_words_ratio", "num_stop_words",
+)  # fmt: skip
+BY_LANGUAGE = (
+    "min_mean_word_chars",
+    "max_mean_word_chars",
+    "min_alpha_words_ratio",
+)  # bounds that files may set
 WRITES = verdict("gopher_quality") | {
     "gopher_quality_num_words": pa.int32(),
     "gopher_quality_mean_word_chars": pa.float32(),
@@ -67,9 +86,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     min_alpha_words_ratio: float = 0.8  # smallest share of words, punctuation included, with a letter
     min_stop_words: int = 2  # fewest different stop words
     stop_words: tuple[str, ...] = ("the", "be", "to", "of", "and", "that", "have", "with")  # case counts
+    thresholds: str = ""  # folder of YAML files, one per `lang`: word lengths, alphabetic words, stop words
+    words: Literal["unicode", "datatrove"] = "unicode"  # whose words are counted
+    words_lang: str = "eng"  # with `words: datatrove`: datatrove's code of the tokenizer
 
     def __post_init__(self) -> None:
         check_bounds(self, RULES)
+        check_words(self)
+        _thresholds.check(self.thresholds, BY_LANGUAGE, self.min_stop_words)
         for word in self.stop_words:
             if word.split() != [word]:
                 raise ConfigError(
@@ -82,13 +106,38 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             )
 
 
-@stage("gopher_quality", version=1, config=Config, reads=["text"], writes=WRITES)
+def columns_read(config: Config) -> list[str]:
+    """`lang` picks the file of thresholds."""
+    return ["text", "lang"] if config.thresholds else ["text"]
+
+
+def files(config: Config) -> list[str]:
+    """The files of thresholds, part of the fingerprint."""
+    return _thresholds.files(config.thresholds) if config.thresholds else []
+
+
+@stage(
+    "gopher_quality",
+    version=2,
+    config=Config,
+    reads=columns_read,
+    writes=WRITES,
+    libraries=libraries,
+    files=files,
+)
 def gopher_quality(batch: pa.RecordBatch, config: Config) -> pa.RecordBatch:
     """Measure each text and judge it by the first rule it fails."""
     from curate.kernels import gopher  # numba is loaded only where it runs
 
-    data, offsets = text_buffers(pc.fill_null(batch["text"], ""))
-    counts = gopher.quality_counts(data, offsets, config.stop_words).T  # (counts, n)
+    texts = pc.fill_null(batch["text"], "")
+    data, offsets = text_buffers(texts)
+    found = find_words(texts, config)
+    stop_words, group, bounds, refused = [config.stop_words], None, {}, {NO_WORD_SPLITTER: found.refused}
+    if config.thresholds:
+        rows = _thresholds.by_row(config.thresholds, batch["lang"], BY_LANGUAGE)
+        stop_words, group, bounds = rows.stop_words, rows.group, rows.bounds
+        refused[_thresholds.NO_THRESHOLDS] = rows.missing
+    counts = gopher.quality_counts(data, offsets, stop_words, group, found.given).T  # (counts, n)
     words, tokens, lines = counts[gopher.WORDS], counts[gopher.TOKENS], counts[gopher.LINES]
     measured = {
         "num_words": words.astype(float),
@@ -100,4 +149,6 @@ def gopher_quality(batch: pa.RecordBatch, config: Config) -> pa.RecordBatch:
         "alpha_words_ratio": ratio(counts[gopher.ALPHA_TOKENS], tokens),
         "num_stop_words": counts[gopher.STOP_WORDS].astype(float),
     }
-    return judge(batch, "gopher_quality", WRITES, RULES, measured, config)
+    for statistic in OF_WORDS:
+        measured[statistic][found.refused] = np.nan
+    return judge(batch, "gopher_quality", WRITES, RULES, measured, config, bounds=bounds, refused=refused)

@@ -2,6 +2,7 @@
 
 Paper   Rae et al. 2021 (Gopher), arXiv:2112.11446, table A1
 Reads   text  large_string (n,), nulls allowed (null reads as empty text, which fails)
+        lang  string (n,), only with `thresholds`
 Writes  gopher_repetition_pass, _reason, _value, _threshold  of the first failing rule, in the order of RULES
         gopher_repetition_num_chars                  int32 (n,), code points of the text
         gopher_repetition_dup_paragraphs_ratio       float32 (n,), paragraphs seen before in the document
@@ -13,18 +14,27 @@ Writes  gopher_repetition_pass, _reason, _value, _threshold  of the first failin
                                                      to right, each one found is skipped; spaces are not counted
         Every ratio of characters divides by the whole text, white space included; null where the text is empty
 Rows    all kept, in order; the recipe's `select` decides
-Differs words are those of `curate.kernels.words`, n-grams are equal when their words are (the datatrove filter
-        compares 5- to 10-grams glued together: there "a bc" equals "ab c"). Equality is that of 64-bit hashes
-Fails   ConfigError for a bound that is negative or not a number
+Words   as in gopher_quality: `words: unicode` splits Chinese, Japanese, Thai, Lao, Burmese and Khmer by ICU's
+        dictionaries; a text in another script without spaces fails with the reason no_word_splitter, its n-grams null
+Differs n-grams are equal when their words are (the datatrove filter compares 5- to 10-grams glued together: there
+        "a bc" equals "ab c"). Equality is that of 64-bit hashes.
+        With `thresholds` a row whose language has no file fails with the reason no_thresholds
+Fails   ConfigError for a bound that is negative or not a number; for a file of thresholds that cannot be read or
+        lacks a key
 """
 
+from typing import Literal
+
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.schema import text_buffers, verdict
 from curate.stage import stage
+from curate.stages import _thresholds
 from curate.stages._rules import check_bounds, judge, ratio
+from curate.stages._words import NO_WORD_SPLITTER, check_words, find_words, libraries
 
 # In the order of the checks: reason, statistic, bound. The paper's numbers are the defaults of Config.
 RULES = (
@@ -36,6 +46,8 @@ RULES = (
     *((f"top_{n}gram", f"top_{n}gram_chars_ratio", f"max_top_{n}gram_chars_ratio") for n in range(2, 5)),
     *((f"dup_{n}gram", f"dup_{n}gram_chars_ratio", f"max_dup_{n}gram_chars_ratio") for n in range(5, 11)),
 )
+OF_WORDS = tuple(statistic for _, statistic, _ in RULES[5:])
+BY_LANGUAGE = ("max_dup_lines_ratio", *(bound for _, _, bound in RULES[5:]))  # bounds that files may set
 WRITES = (
     verdict("gopher_repetition")
     | {"gopher_repetition_num_chars": pa.int32()}
@@ -58,18 +70,42 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_dup_8gram_chars_ratio: float = 0.12  # the same for 8-grams
     max_dup_9gram_chars_ratio: float = 0.11  # the same for 9-grams
     max_dup_10gram_chars_ratio: float = 0.1  # the same for 10-grams
+    thresholds: str = ""  # folder of YAML files, one per `lang`, for repeated lines and all n-grams
+    words: Literal["unicode", "datatrove"] = "unicode"  # whose words are counted
+    words_lang: str = "eng"  # with `words: datatrove`: datatrove's code of the tokenizer
 
     def __post_init__(self) -> None:
         check_bounds(self, RULES)
+        check_words(self)
+        _thresholds.check(self.thresholds, BY_LANGUAGE)
 
 
-@stage("gopher_repetition", version=1, config=Config, reads=["text"], writes=WRITES)
+def columns_read(config: Config) -> list[str]:
+    """`lang` picks the file of thresholds."""
+    return ["text", "lang"] if config.thresholds else ["text"]
+
+
+def files(config: Config) -> list[str]:
+    """The files of thresholds, part of the fingerprint."""
+    return _thresholds.files(config.thresholds) if config.thresholds else []
+
+
+@stage(
+    "gopher_repetition",
+    version=2,
+    config=Config,
+    reads=columns_read,
+    writes=WRITES,
+    libraries=libraries,
+    files=files,
+)
 def gopher_repetition(batch: pa.RecordBatch, config: Config) -> pa.RecordBatch:
     """Measure each text and judge it by the first rule it fails."""
     from curate.kernels import gopher  # numba is loaded only where it runs
 
-    data, offsets = text_buffers(pc.fill_null(batch["text"], ""))
-    counts = gopher.repetition_counts(data, offsets).T  # (counts, n)
+    texts = pc.fill_null(batch["text"], "")
+    found = find_words(texts, config)
+    counts = gopher.repetition_counts(*text_buffers(texts), found.given).T  # (counts, n)
     chars = counts[gopher.CHARS]
     measured = {
         "num_chars": chars.astype(float),
@@ -82,4 +118,10 @@ def gopher_repetition(batch: pa.RecordBatch, config: Config) -> pa.RecordBatch:
         measured[f"top_{n}gram_chars_ratio"] = ratio(counts[gopher.TOP_GRAM + n], chars)
     for n in range(5, 11):
         measured[f"dup_{n}gram_chars_ratio"] = ratio(counts[gopher.DUP_GRAM + n], chars)
-    return judge(batch, "gopher_repetition", WRITES, RULES, measured, config)
+    for statistic in OF_WORDS:
+        measured[statistic][found.refused] = np.nan
+    bounds, refused = {}, {NO_WORD_SPLITTER: found.refused}
+    if config.thresholds:
+        rows = _thresholds.by_row(config.thresholds, batch["lang"], BY_LANGUAGE)
+        bounds, refused[_thresholds.NO_THRESHOLDS] = rows.bounds, rows.missing
+    return judge(batch, "gopher_repetition", WRITES, RULES, measured, config, bounds=bounds, refused=refused)

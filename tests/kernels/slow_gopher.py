@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 
-from slow_words import letter_for, words
+from slow_words import letter_for, words_of_any_script, writing
 
 Values = dict[str, float | None]
 
@@ -13,11 +13,11 @@ def ratio(part: float, whole: float) -> float | None:
 
 
 def quality(text: str, stop_words: tuple[str, ...]) -> Values:
-    tokens = words(text)
+    tokens = words_of_any_script(text)
     letters = [t for t in tokens if any(letter_for(c) in "luA" for c in t)]
     counted = [t for t in tokens if any(letter_for(c) in "luA1" for c in t)]
     lines = text.splitlines()
-    return {
+    values: Values = {
         "num_words": len(counted),
         "mean_word_chars": ratio(sum(map(len, counted)), len(counted)),
         "hash_ratio": ratio(text.count("#"), len(tokens)),
@@ -27,6 +27,9 @@ def quality(text: str, stop_words: tuple[str, ...]) -> Values:
         "alpha_words_ratio": ratio(len(letters), len(tokens)),
         "num_stop_words": len(set(tokens) & set(stop_words)),
     }
+    return (
+        values if writing(text) != "unsplit" else {k: v if "lines" in k else None for k, v in values.items()}
+    )
 
 
 def _repeated(parts: list[str]) -> tuple[int, int]:
@@ -35,7 +38,7 @@ def _repeated(parts: list[str]) -> tuple[int, int]:
 
 
 def repetition(text: str) -> Values:
-    tokens = words(text)
+    tokens = words_of_any_script(text)
     paragraphs, lines = re.split(r"\n{2,}", text.strip()), re.split(r"\n+", text)
     (num_p, chars_p), (num_l, chars_l) = _repeated(paragraphs), _repeated(lines)
     values: Values = {
@@ -51,7 +54,9 @@ def repetition(text: str) -> Values:
         values[f"top_{n}gram_chars_ratio"] = ratio(len(" ".join(top)) * count, len(text))
     for n in range(5, 11):
         values[f"dup_{n}gram_chars_ratio"] = ratio(_skipping(tokens, n), len(text))
-    return values
+    return (
+        values if writing(text) != "unsplit" else {k: None if "gram" in k else v for k, v in values.items()}
+    )
 
 
 def _skipping(tokens: list[str], n: int) -> int:

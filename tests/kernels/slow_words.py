@@ -43,8 +43,41 @@ CUT = re.compile(
 )
 
 
+UNSPLIT = [
+    (0x0F00, 0x0FFF), (0x1950, 0x19DF), (0x1A20, 0x1AAF), (0x1B00, 0x1B7F), (0xA000, 0xA4CF), (0xA980, 0xA9DF),
+    (0x17000, 0x18DFF), (0x1B170, 0x1B2FF),
+]  # fmt: skip
+
+
+def writing(text: str) -> str:
+    """`spaced`, `dictionary` or `unsplit`, by the majority of letters."""
+    letters = [c for c in text if letter_for(c) in "luA"]
+    unsplit = [c for c in letters if any(a <= ord(c) <= b for a, b in UNSPLIT)]
+    dense = [c for c in letters if letter_for(c) == "A" and not 0xAA80 <= ord(c) <= 0xAADF]
+    if 2 * len(unsplit) > len(letters):
+        return "unsplit"
+    without_spaces = [c for c in letters if c in dense or c in unsplit]
+    return "dictionary" if 2 * len(without_spaces) > len(letters) else "spaced"
+
+
+def words_of_any_script(text: str) -> list[str]:
+    """Words of a text, by ICU's dictionaries where its script asks for it."""
+    if writing(text) != "dictionary":
+        return words(text)
+    from icu4py.breakers import WordBreaker
+
+    starts = set(accumulate(map(len, WordBreaker(text, "en")), initial=0))
+    found = []
+    for chunk in re.finditer(r"\S+", text):
+        for i, c in enumerate(chunk.group()):
+            if i == 0 or (chunk.start() + i in starts and letter_for(c) != "M"):
+                found.append("")
+            found[-1] += c
+    return found
+
+
 def words(text: str) -> list[str]:
-    """Words of a text."""
+    """Words of a text, split without a dictionary."""
     found: list[str] = []
     for chunk in text.split():
         units = re.findall(r"[\s\S]M*", _leading_mark(chunk))

@@ -114,6 +114,111 @@ def test_nonsense_bounds_are_refused(bounds: dict[str, Any]) -> None:
     assert error.value.hint
 
 
+ZH = "我们在学校里学习中文,因为他们喜欢音乐。"
+TH = "ภาษาไทยไม่มีช่องว่างระหว่างคำ"
+BO = "བོད་ཡིག་གི་ཚིག"
+
+
+def test_words_of_scripts_without_spaces_are_those_of_a_dictionary() -> None:
+    rows = run([ZH, TH, "東京タワーへ行きます。", "ພາສາລາວ", "ភាសាខ្មែរមិនមានចន្លោះ", "မြန်မာဘာသာစကား"], ANY)
+    # 我们 在 学校 里 学习 中文 因为 他们 喜欢 音乐; ภาษา ไทย ไม่มี ช่อง ว่าง ระหว่าง คำ; and so on, checked by eye
+    assert [row["num_words"] for row in rows] == [10, 7, 4, 2, 4, 2]
+    assert rows[0]["alpha_words_ratio"] == pytest.approx(10 / 12)  # 。 and the comma are words too
+    assert run([ZH], Config(min_words=1, min_mean_word_chars=1, stop_words=("我们", "因为")))[0]["pass"]
+
+
+def test_a_script_without_spaces_and_dictionary_is_refused() -> None:
+    rows = run([BO, BO + " by the house" * 9, ""], ANY)
+    assert [(row["pass"], row["reason"]) for row in rows] == [
+        (False, "no_word_splitter"),
+        (True, None),
+        (True, None),
+    ]
+    assert (rows[0]["value"], rows[0]["threshold"], rows[0]["num_words"], rows[0]["alpha_words_ratio"]) == (
+        None,
+    ) * 4
+    assert rows[0]["bullet_lines_ratio"] == 0
+
+
+def test_the_majority_of_letters_decides_and_neighbours_do_not() -> None:
+    few = "学习中文" + " house" * 2  # 4 of 14 letters
+    texts: list[str | None] = [ZH, prose(60), few, None, BO, TH]
+    rows = run(texts, ANY)
+    assert rows[2]["num_words"] == 6  # each ideograph by itself
+    for text, row in zip(texts, rows, strict=True):
+        assert {**run([text], ANY)[0], "id": row["id"]} == row
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> str:
+    names = {
+        "fra_Latn": ["le", "la", "no"],
+        "deu_Latn": ["der", "und", "die"],
+        "srp_Cyrl": ["и", "у"],
+        "srp_Latn": ["i", "u"],
+    }
+    for name, words in names.items():
+        lines = [f"- {word}" for word in words]
+        (tmp_path / f"{name}.yaml").write_text(
+            "max_avg_word_length: 9\nmin_avg_word_length: 2\nmax_non_alpha_words_ratio: 0.5\nstopwords:\n"
+            + "\n".join(lines)
+        )
+    return str(tmp_path)
+
+
+def in_languages(rows: list[tuple[str, str | None]], config: Config) -> list[str | None]:
+    batch = pa.record_batch(
+        {
+            "text": pa.array([t for t, _ in rows], pa.large_string()),
+            "lang": pa.array([c for _, c in rows], pa.string()),
+        }
+    )
+    return gopher_quality(batch, config)["gopher_quality_reason"].to_pylist()
+
+
+def test_thresholds_and_stop_words_are_those_of_the_rows_language(folder: str) -> None:
+    config = Config(thresholds=folder, min_words=4)
+    french, german = "le chat de la maison", "der Hund und die Katze"
+    cases = [
+        (french, "fr", None), (french, "fra", None), (french, "fra_Latn", None), (french, "de", "too_few_stop_words"),
+        (german, "deu_Latn", None), ("no no la la 11 11 11", "fr", None), ("no no la 11 11 11 11", "fr", "too_few_alpha_words"),
+        (french + " x" * 9, "fr", "short_words"), ("la le maisonnettes maisonnettes", "fr", None),
+        ("la le maisonnettes maisonnettes" + " maisonnettes" * 5, "fr", "long_words"),
+        (french, "en", "no_thresholds"), (french, None, "no_thresholds"), ("и у и у", "srp_Cyrl", "short_words"),
+        ("и у", "sr", "no_thresholds"), ("le la", "fra_Arab", "no_thresholds"),
+    ]  # fmt: skip
+    found = in_languages([(text, lang) for text, lang, _ in cases], config)
+    assert found == [reason for _, _, reason in cases]
+    batch = pa.record_batch({"text": pa.array([french], pa.large_string()), "lang": ["en"]})
+    row = gopher_quality(batch, config).to_pylist()[0]
+    assert (row["gopher_quality_num_words"], row["gopher_quality_threshold"]) == (5, None)
+    assert gopher_quality.stage.columns_read(config) == ["text", "lang"]  # type: ignore[attr-defined]
+    assert len(gopher_quality.stage.files(config)) == 4  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("stopwords: [a, b]", "`min_avg_word_length` is missing"),
+        ("min_avg_word_length: 3\nmax_avg_word_length: 2\nmax_non_alpha_words_ratio: 0.5\nstopwords: [a, b]", "above"),
+        ("min_avg_word_length: 1\nmax_avg_word_length: 2\nmax_non_alpha_words_ratio: 0.5\nstopwords: [a]", "fewer words"),
+        ("min_avg_word_lenth: 3", "min_avg_word_lenth"), ("a: 1\na: 2", "a"), ("- x", "not a file"), ("", "not a file"),
+        ("language_score: -1", "0 or more"), ("stopwords: [the end]", "not one word"), ("a: [", "not a file"),
+    ],
+)  # fmt: skip
+def test_a_bad_file_of_thresholds_is_refused_with_its_name(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "fra_Latn.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=said) as error:
+        Config(thresholds=str(tmp_path))
+    assert "fra_Latn.yaml" in error.value.where
+
+
+def test_a_folder_without_files_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no YAML file") as error:
+        Config(thresholds=str(tmp_path))
+    assert "curate fit thresholds" in error.value.hint
+
+
 TEXT = st.text(st.sampled_from("the be aZé1.-•…#\n\r\u2028\x85 \u3000\u0301中🙂\x00"), max_size=40) | st.text(
     max_size=30
 )

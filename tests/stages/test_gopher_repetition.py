@@ -104,6 +104,50 @@ def test_nonsense_bounds_are_refused(bounds: dict[str, float]) -> None:
     assert error.value.hint
 
 
+def test_grams_of_a_script_without_spaces_are_of_dictionary_words() -> None:
+    row = run(["学校 中文 学校中文。"])[0]  # 学校 中文 twice, 5 characters with a space between the words
+    assert row["top_2gram_chars_ratio"] == pytest.approx(2 * 5 / 11)
+
+
+def test_a_script_without_spaces_and_dictionary_is_refused() -> None:
+    row = run(["བོད་ཡིག་གི་ཚིག\nབོད་ཡིག་གི་ཚིག"])[0]
+    assert (row["pass"], row["reason"], row["value"]) == (False, "no_word_splitter", None)
+    assert (row["dup_lines_ratio"], row["top_2gram_chars_ratio"], row["dup_10gram_chars_ratio"]) == (
+        0.5,
+        None,
+        None,
+    )
+
+
+def test_thresholds_are_those_of_the_rows_language(tmp_path: Path) -> None:
+    def write(name: str, lines: float, top: float) -> None:
+        grams = "".join(f"\n- [{n}, {top}]" for n in (2, 3, 4))
+        dup = "".join(f"\n- - {n}\n  - 0.5" for n in range(5, 11))
+        (tmp_path / f"{name}.yml").write_text(
+            f"dup_line_frac: {lines}\ntop_n_grams:{grams}\ndup_n_grams:{dup}\n"
+        )
+
+    write("swh_Latn", 0.6, 0.9)
+    write("fra_Latn", 0.2, 0.05)
+    text = different(10) + "\na\na\nb"  # a quarter of its lines
+    often = "a b " * 4 + different(20)
+    batch = pa.record_batch(
+        {
+            "text": pa.array([text, text, often, often, text], pa.large_string()),
+            "lang": ["sw", "fr", "sw", "fr", "xx"],
+        }
+    )
+    out = gopher_repetition(batch, Config(thresholds=str(tmp_path), max_dup_lines_ratio=0))
+    assert out["gopher_repetition_reason"].to_pylist() == [
+        None,
+        "dup_lines",
+        None,
+        "top_2gram",
+        "no_thresholds",
+    ]
+    assert out["gopher_repetition_threshold"].to_pylist() == [None, 0.2, None, 0.05, None]
+
+
 def check(texts: list[str | None], rows: list[dict[str, Any]]) -> None:
     for text, row in zip(texts, rows, strict=True):
         for statistic, value in repetition(text or "").items():
