@@ -17,9 +17,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.engine.journal import MANIFEST
-from curate.engine.plan import Pass, Plan, check_schema
+from curate.engine.plan import Pass, check_schema
 from curate.engine.run import load_user_stages
 from curate.engine.unit import PLAN, pass_folder
+from curate.engine.unit import read_plan as read_plan
 from curate.errors import DataError
 from curate.io.files import Folder
 
@@ -127,20 +128,6 @@ class Dataset:
                 continue
             for batch in self.batches(part):
                 yield from ((part, row) for row in batch.filter(pc.equal(batch["id"], row_id)).to_pylist())
-
-
-def read_plan(folder: Folder) -> Plan | None:
-    """The frozen plan of an output; None where there is none yet."""
-    try:
-        return msgspec.json.decode(folder.read(PLAN), type=Plan)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise DataError(
-            f"the plan cannot be read: {error}",
-            where=folder.address(PLAN),
-            hint="`curate run --fresh` makes the dataset anew",
-        ) from None
 
 
 def find_runs(below: Path) -> list[Path]:

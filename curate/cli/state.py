@@ -5,14 +5,13 @@ from typing import Literal
 
 import msgspec
 
-from curate.cli.dataset import read_plan
 from curate.engine import journal, shuffle
 from curate.engine.journal import JOURNAL, MANIFEST, Entry
 from curate.engine.lock import Owner, is_dead, read_owner
 from curate.engine.plan import Pass, Plan
-from curate.engine.result import Result, Rows, summarise
+from curate.engine.result import Rows, read_manifest, summarise
 from curate.engine.run import RECORDS_PER_RANGE
-from curate.engine.unit import pass_folder
+from curate.engine.unit import pass_folder, read_plan
 from curate.errors import COMPLETE, INCOMPLETE, DataError
 from curate.io.files import Folder
 
@@ -81,14 +80,7 @@ def state_of(path: str) -> State:
 
 
 def _complete(folder: Folder, plan: Plan | None) -> State:
-    try:
-        result = msgspec.json.decode(folder.read(MANIFEST), type=Result)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise DataError(
-            f"the manifest cannot be read: {error}",
-            where=folder.address(MANIFEST),
-            hint="`curate run --fresh` makes the dataset anew",
-        ) from None
+    result = read_manifest(folder)
     passes = []
     for one in plan.passes if plan else ():
         summary = next((p for p in result.passes if p["index"] == one.index), None)

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from curate.cli.dataset import find_runs, read_plan
+from curate.cli.dataset import find_runs
 from curate.engine.journal import MANIFEST
 from curate.engine.lock import Lock, is_dead, passes_in_use, read_owner
+from curate.engine.unit import read_plan
 from curate.errors import LockedError
 from curate.io.files import Folder
 

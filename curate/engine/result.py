@@ -6,9 +6,10 @@ from typing import Any, Literal
 import msgspec
 
 from curate.engine import journal
-from curate.engine.journal import Entry
+from curate.engine.journal import MANIFEST, Entry
 from curate.engine.plan import Pass, Plan
-from curate.errors import COMPLETE, QUARANTINED
+from curate.errors import COMPLETE, QUARANTINED, DataError
+from curate.io.files import Folder
 
 
 class Rows(msgspec.Struct, kw_only=True):
@@ -42,6 +43,17 @@ class Result(msgspec.Struct, kw_only=True):
     digest: str = ""
     fresh_units: int = 0  # done by this very call; 0 when nothing was left to do
     fresh_bytes: int = 0  # of the input, read by this very call
+
+
+def read_manifest(folder: Folder) -> Result:
+    """What a complete run came to."""
+    try:
+        return msgspec.json.decode(folder.read(MANIFEST), type=Result)
+    except ValueError as error:
+        raise DataError(
+            f"the manifest cannot be read: {error}", where=folder.address(MANIFEST),
+            hint="`curate run --fresh` makes the dataset anew",
+        ) from None  # fmt: skip
 
 
 def judged(result: Result, allowed: float) -> Result:

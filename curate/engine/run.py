@@ -16,8 +16,8 @@ from curate.engine.journal import MANIFEST, Entry, fault
 from curate.engine.lock import LOCK, InUse, Lock
 from curate.engine.log import Listener, RunLog
 from curate.engine.plan import Pass, Plan, recipe_digest
-from curate.engine.result import Result, judged, summarise
-from curate.engine.unit import PLAN, Job, pass_folder
+from curate.engine.result import Result, judged, read_manifest, summarise
+from curate.engine.unit import PLAN, Job, pass_folder, read_plan
 from curate.engine.workers import Pool, Signals, Stopped, default_workers, os_error
 from curate.errors import ConfigError, CurateError, DataError, LockedError, RunError
 from curate.io.files import Folder
@@ -70,18 +70,11 @@ def plan_or_resume(
     recipe: Recipe, out: Folder, stage_files: Sequence[str], listen: Listener, workers: int = 1
 ) -> tuple[Plan, Result | None]:
     """The frozen plan of the folder, or a new one; with the result where the run is complete already."""
-    if not out.exists(PLAN):
+    plan = read_plan(out) if out.exists(PLAN) else None
+    if plan is None:
         plan = freeze(recipe, stage_files, listen, out, workers=workers)
         out.replace(PLAN, msgspec.json.format(msgspec.json.encode(plan), indent=1))
         return plan, None
-    try:
-        plan = msgspec.json.decode(out.read(PLAN), type=Plan)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise DataError(
-            f"the plan of an earlier run cannot be read: {error}",
-            where=out.address(PLAN),
-            hint="run with --fresh",
-        ) from None
     if plan.digest != recipe_digest(recipe, sum(f.size for f in plan.files)):
         raise ConfigError(
             f"{out.path} holds a run of another recipe (or of other stage versions)",
@@ -89,25 +82,7 @@ def plan_or_resume(
         )
     changes = listing_changes(plan, recipe)
     if out.exists(MANIFEST):
-        if changes:
-            raise ConfigError(
-                f"{out.path} is complete, but its input has changed since: {'; '.join(changes)}",
-                hint="--fresh makes it anew; another output keeps both",
-            )
-        try:
-            done = msgspec.json.decode(out.read(MANIFEST), type=Result)
-        except ValueError as error:
-            raise DataError(
-                f"damaged: {error}", where=out.address(MANIFEST), hint="--fresh makes the dataset anew"
-            ) from None
-        gone_parts = [w.name for e in journal.entries(out) for w in e.outputs if not out.exists(w.name)]
-        if gone_parts:
-            raise DataError(
-                f"{out.path} was complete, but {gone_parts[0]} is gone", hint="--fresh makes the dataset anew"
-            )
-        done.fresh_units = done.fresh_bytes = 0
-        done.output, done.next = out.path, f"curate peek {out.path}"
-        return plan, done
+        return plan, _still_complete(out, changes)
     gone = [c for c in changes if not c.startswith("new")]
     if gone:
         raise DataError(
@@ -125,6 +100,24 @@ def plan_or_resume(
     if any(pass_folder(renewed, out.path, one).exists(journal.JOURNAL) for one in renewed.passes):
         listen("resume", {"output": out.path})
     return renewed, None
+
+
+def _still_complete(out: Folder, changes: Sequence[str]) -> Result:
+    """The result of a complete run whose input and output are what they were."""
+    if changes:
+        raise ConfigError(
+            f"{out.path} is complete, but its input has changed since: {'; '.join(changes)}",
+            hint="--fresh makes it anew; another output keeps both",
+        )
+    done = read_manifest(out)
+    gone = [w.name for e in journal.entries(out) for w in e.outputs if not out.exists(w.name)]
+    if gone:
+        raise DataError(
+            f"{out.path} was complete, but {gone[0]} is gone", hint="--fresh makes the dataset anew"
+        )
+    done.fresh_units = done.fresh_bytes = 0
+    done.output, done.next = out.path, f"curate peek {out.path}"
+    return done
 
 
 def with_guards_of(plan: Plan, recipe: Recipe, stage_files: Sequence[str]) -> Plan:

@@ -48,10 +48,26 @@ class Job(NamedTuple):
 Progress = Callable[[int, int], None]  # rows and bytes in, since the last call
 
 
+def read_plan(folder: Folder) -> Plan | None:
+    """The frozen plan of an output; None where there is none yet."""
+    try:
+        return msgspec.json.decode(folder.read(PLAN), type=Plan)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError as error:
+        raise DataError(
+            f"the plan cannot be read: {error}",
+            where=folder.address(PLAN),
+            hint="`curate run --fresh` makes it anew",
+        ) from None
+
+
 @lru_cache(maxsize=2)
 def load_plan(run: str) -> Plan:
     """The frozen plan of a run; makes the user's stages known."""
-    plan = msgspec.json.decode(Folder(run).read(PLAN), type=Plan)
+    plan = read_plan(Folder(run))
+    if plan is None:
+        raise DataError("the plan of the run is gone", where=run, hint="`curate run --fresh` makes it anew")
     for file in plan.stage_files:
         stages.use_file(file)
     return plan
@@ -135,8 +151,8 @@ class UnitRows:
             raise DataError(
                 f"{name} is in the journal but gone", where=folder.path, hint="run again: it is made anew"
             )
-        source = folder.local / name if folder.local else folder.open(name)
-        with pq.ParquetFile(source, pre_buffer=False, buffer_size=1 << 20) as file:
+        part = folder.local / name if folder.local else folder.open(name)
+        with pq.ParquetFile(part, pre_buffer=False, buffer_size=1 << 20) as file:
             rows = min(self.job.batch_rows, rows_within(file.metadata, BATCH_BYTES))
             for batch in file.iter_batches(batch_size=rows, use_threads=False):
                 yield from small(batch.cast(self.schema) if batch.schema != self.schema else batch)

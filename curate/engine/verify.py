@@ -16,8 +16,8 @@ import zstandard
 from curate.engine import journal, shuffle
 from curate.engine.journal import JOURNAL, MANIFEST, Entry, Ledger, Written
 from curate.engine.plan import Pass, Plan
-from curate.engine.result import Result, summarise
-from curate.engine.unit import PLAN
+from curate.engine.result import Result, read_manifest, summarise
+from curate.engine.unit import read_plan
 from curate.engine.workers import os_error
 from curate.errors import DataError, RunError
 from curate.io.files import Folder
@@ -47,19 +47,12 @@ def verify(path: str | Path) -> Report:
 
 
 def _verify(folder: Folder) -> Report:
-    if not folder.exists(PLAN):
+    plan = read_plan(folder)
+    if plan is None:
         raise DataError(f"{folder.path} holds no run", hint="give the output folder of `curate run`")
     if not folder.exists(MANIFEST):
         raise RunError(f"{folder.path} is not complete", hint="`curate run` with the same recipe finishes it")
-    try:
-        plan = msgspec.json.decode(folder.read(PLAN), type=Plan)
-        manifest = msgspec.json.decode(folder.read(MANIFEST), type=Result)
-    except ValueError as error:
-        raise DataError(
-            f"the plan or the manifest cannot be read: {error}",
-            where=folder.path,
-            hint="run again with --fresh",
-        ) from None
+    manifest = read_manifest(folder)
     check = _Check(folder, plan)
     rows_passes = [one for one in plan.passes if one.kind == "rows"]
     totals = {one.index: check.one_pass(one) for one in rows_passes}

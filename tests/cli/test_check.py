@@ -43,7 +43,7 @@ def test_a_folder_of_someone_else(curate, small):
 def test_a_damaged_plan(curate, small):
     (small / "out/_curate").mkdir(parents=True)
     (small / "out/_curate/plan.json").write_text('{"recipe": ')
-    assert "error: out/_curate/plan.json: the plan of an earlier run cannot be read" in same_refusal(
+    assert "error: out/_curate/plan.json: the plan cannot be read" in same_refusal(
         curate, "-o", "out"
     )
     assert curate("check", "r.yaml", "-o", "out", "--fresh").returncode == 0
