@@ -102,7 +102,7 @@ def test_a_row_is_marked_before_it_is_read() -> None:
     unreadable = pa.record_batch(
         {"html": pa.array([None, None, 7, None]), "text": pa.nulls(4, pa.large_string())}
     )
-    with pytest.raises(TypeError):  # 7 is no page
+    with pytest.raises(AttributeError):  # 7 is no page
         extract(unreadable, Config())
     assert struct.unpack("q", child._row) == (2,)
 
@@ -131,6 +131,13 @@ def test_title(head: str, body: str, title: str | None) -> None:
         ('<body><script>{"datePublished" : "Feb 8, 2022"}</script>', "2022-02-08"),
         ('<body><time>yesterday</time><time datetime="2019-01-02T03:04Z">', "2019-01-02"),
         ('<meta name="date" content="2020-01-01"><body><time datetime="2019-01-02">', "2020-01-01"),
+        ('<meta property="OG:published_time" content="2020-02-03">', "2020-02-03"),
+        ('<meta itemprop="datePublished" content="2020-02-03">', "2020-02-03"),
+        (
+            '<meta name="update" content="2020-01-01"><meta property="x:published_time" content="2020-01-01">',
+            None,
+        ),
+        ('<script>{"datePublished": 5, "datePublished": "soon", "datePublished":"2020-02-03"}', "2020-02-03"),
         ('<meta name="viewport" content="2020-01-01"><body><p>1 May 2020', None),
     ],
 )
