@@ -8,6 +8,9 @@ import typer
 from curate.errors import COMPLETE, GUARD, ConfigError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from curate.cli.state import State
     from curate.cli.store import StoredPass
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
@@ -36,17 +39,32 @@ def status(
 
     Exit codes: 0 complete, 3 incomplete.
     """
-    from curate.cli.console import in_words, print_json, printable, table
+    from curate.cli.console import print_json
     from curate.cli.state import state_of
 
     state = state_of(run)
     if as_json:
         print_json(state)
-        raise typer.Exit(state.exit)
+    else:
+        _print_state(state)
+    raise typer.Exit(state.exit)
+
+
+def _print_state(state: "State") -> None:
+    from curate.cli.console import printable
+
     print(f"{state.output}  (recipe {printable(state.recipe) or '?'})")
     print(state.words())
     if state.owner:
         print(f"lock: process {state.owner.pid} on {state.owner.host}, since {state.owner.since}")
+    _print_passes(state)
+    _print_dropped(state)
+    print(f"next: {state.next}")
+
+
+def _print_passes(state: "State") -> None:
+    from curate.cli.console import table
+
     head = ("pass", "steps", "units", "rows in", "kept", "dropped", "quarantined")
     rows = [
         (f"{one.index + 1}", one.what, f"{one.units_done}/{'?' if one.units is None else one.units}",
@@ -55,6 +73,11 @@ def status(
     ]  # fmt: skip
     for line in table([head, *rows], right=(0, 2, 3, 4, 5, 6)) if rows else []:
         print(line)
+
+
+def _print_dropped(state: "State") -> None:
+    from curate.cli.console import in_words, table
+
     dropped = [
         (stage, reason, n) for stage, reasons in state.rows.dropped.items() for reason, n in reasons.items()
     ]
@@ -63,8 +86,6 @@ def status(
         right=(2,),
     ):
         print(line)
-    print(f"next: {state.next}")
-    raise typer.Exit(state.exit)
 
 
 def verify(
@@ -123,19 +144,10 @@ def clean(
 
     Unfinished runs are looked for in the folder that holds the store and below it. Complete datasets need no pass.
     """
-    from pathlib import Path
-
     from curate.cli.console import print_json
     from curate.cli.store import choose, passes_of, remove
 
-    beside = sorted(str(path) for path in Path().glob("*/.curate"))
-    if store == ".curate" and not Path(store).is_dir() and len(beside) == 1:
-        store = beside[0]
-    if not (Path(store) / "passes").is_dir():
-        raise ConfigError(
-            f"no work store at {store}", hint="it lies beside the outputs: curate clean --store out/.curate"
-        )
-    passes = passes_of(Path(store))
+    passes = passes_of(_store_at(store))
     chosen = choose(passes, keep_days * 86400, None if max_gb is None else max_gb * 1e9)
     removed = chosen if dry_run else [one for one in chosen if remove(one)]
     kept = [one for one in passes if one not in removed]
@@ -150,6 +162,21 @@ def clean(
         "dry_run": dry_run,
     }
     print_json({"schema": "curate.clean/1", "removed": rows, **counts})
+
+
+def _store_at(place: str) -> "Path":
+    """The work store at a place; where none is named, the only one in a folder below."""
+    from pathlib import Path
+
+    beside = sorted(Path().glob("*/.curate"))
+    store = Path(place)
+    if place == ".curate" and not store.is_dir() and len(beside) == 1:
+        store = beside[0]
+    if not (store / "passes").is_dir():
+        raise ConfigError(
+            f"no work store at {place}", hint="it lies beside the outputs: curate clean --store out/.curate"
+        )
+    return store
 
 
 def _bytes(passes: "Sequence[StoredPass]") -> int:

@@ -155,21 +155,20 @@ def explain(
     options = _options(spec.config)
     if as_json:
         kind = "global" if spec.is_global else "map"
-        print_json(
-            {
-                "schema": "curate.explain/1",
-                "stage": name,
-                "version": spec.version,
-                "kind": kind,
-                "about": _docstring(spec),
-                "options": options,
-            }
-        )
+        about = {"stage": name, "version": spec.version, "kind": kind, "about": _docstring(spec)}
+        print_json({"schema": "curate.explain/1", **about, "options": options})
         return
     print(
         f"{name}  (version {spec.version}, {'global: sees all rows' if spec.is_global else 'map: batch by batch'})\n"
     )
     print(_docstring(spec))
+    _print_options(options)
+    needed = ", ".join(f"{option['name']}: ..." for option in options if option["required"])
+    example = "\"lang = 'en'\"" if name == "select" else f"{{{needed}}}"
+    print(f"\nIn a recipe:   - {name}: {example}\nIn a shell:    curate stage {name} IN... -o OUT")
+
+
+def _print_options(options: list[dict[str, Any]]) -> None:
     print("\nOptions, as keys of the recipe" + ("" if options else ": none"))
     for option in options:
         default = "required" if option["required"] else f"default {_as_yaml(option['default'])}"
@@ -178,9 +177,6 @@ def explain(
             f"      {option['about']}"
             + (f"  ({option['flag']})" if option["flag"] else "  (nested: by --config)")
         )
-    needed = ", ".join(f"{option['name']}: ..." for option in options if option["required"])
-    example = "\"lang = 'en'\"" if name == "select" else f"{{{needed}}}"
-    print(f"\nIn a recipe:   - {name}: {example}\nIn a shell:    curate stage {name} IN... -o OUT")
 
 
 def _docstring(spec: Any) -> str:
