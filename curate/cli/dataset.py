@@ -22,6 +22,7 @@ from curate.engine.run import load_user_stages
 from curate.engine.unit import PLAN, pass_folder
 from curate.engine.unit import read_plan as read_plan
 from curate.errors import DataError
+from curate.io import hive
 from curate.io.files import Folder
 
 BATCH_ROWS = 256
@@ -44,7 +45,7 @@ class Dataset:
         self.folder = Folder(path)
         self.plan = read_plan(self.folder)
         self.complete = self.folder.exists(MANIFEST)
-        if self.plan is None and not self.folder.folders("_curate") and not _parts(self.folder):
+        if self.plan is None and not self.folder.folders("_curate") and not hive.parts(self.folder):
             raise DataError(
                 f"{path} is not the output of a run",
                 hint="`curate ls runs FOLDER` lists the outputs below a folder",
@@ -58,7 +59,7 @@ class Dataset:
     def kept(self) -> list[tuple[Pass | None, list[Part]]]:
         """Parts of the output; of an unfinished run also those of its earlier passes, the furthest first."""
         sources: list[tuple[Pass | None, Folder]] = [(None, self.folder), *self._earlier()]
-        return [(one, [Part("kept", folder, name) for name in _parts(folder)]) for one, folder in sources]
+        return [(one, [Part("kept", folder, name) for name in hive.parts(folder)]) for one, folder in sources]
 
     def after(self, one: Pass | None) -> str:
         """Words for rows that an unfinished run has brought as far as this pass."""
@@ -98,7 +99,7 @@ class Dataset:
         if not part.name.endswith(".parquet"):
             return self._json_schema
         with readable(part), part.folder.open(part.name) as file:
-            return pq.read_schema(file)
+            return hive.schema_of(file)
 
     def batches(self, part: Part, skip: Sequence[str] = ()) -> Iterator[pa.RecordBatch]:
         """Rows of a file in order, without the columns `skip`; DataError where it cannot be read."""
@@ -106,7 +107,9 @@ class Dataset:
             if part.name.endswith(".parquet"):
                 with pq.ParquetFile(file) as parquet:
                     names = [n for n in parquet.schema_arrow.names if n not in skip]
-                    yield from parquet.iter_batches(batch_size=BATCH_ROWS, columns=names)
+                    shared = hive.constants(parquet.schema_arrow)
+                    for batch in parquet.iter_batches(batch_size=BATCH_ROWS, columns=names):
+                        yield hive.widen(batch, shared, skip)
                 return
             schema = pa.schema([f for f in self._json_schema if f.name not in skip])
             lines = _lines(file)
@@ -162,10 +165,6 @@ def readable(part: Part) -> Iterator[None]:
         ) from None
 
 
-def _parts(folder: Folder) -> list[str]:
-    return [n for n in folder.names() if n.startswith("part-") and n.endswith((".parquet", ".jsonl.zst"))]
-
-
 def _find_in_parquet(part: Part, row_id: str) -> Iterator[dict[str, Any]]:
     with readable(part), part.folder.open(part.name) as file, pq.ParquetFile(file) as parquet:
         names = [n for n in parquet.schema_arrow.names if n != "html"]
@@ -180,7 +179,9 @@ def _find_in_parquet(part: Part, row_id: str) -> Iterator[dict[str, Any]]:
             ids = parquet.read_row_group(group, columns=["id"])["id"]
             hits = pc.indices_nonzero(pc.fill_null(pc.equal(ids, row_id), False))
             if len(hits):
-                yield from parquet.read_row_group(group, columns=names).take(hits).to_pylist()
+                shared = {name: value.as_py() for name, value in hive.constants(parquet.schema_arrow).items()}
+                for row in parquet.read_row_group(group, columns=names).take(hits).to_pylist():
+                    yield {**shared, **row}
 
 
 def _json_field(field: pa.Field) -> pa.Field:

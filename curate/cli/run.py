@@ -126,7 +126,7 @@ def to_scratch(recipe: Any) -> tuple[Any, Any]:
     import msgspec
 
     scratch = TemporaryDirectory(prefix="curate-stream-")
-    output = msgspec.structs.replace(recipe.output, path=f"{scratch.name}/out", format="parquet")
+    output = msgspec.structs.replace(recipe.output, path=f"{scratch.name}/out", format="parquet", partition_by=())
     return msgspec.structs.replace(recipe, output=output), scratch
 
 

@@ -6,7 +6,8 @@ before the write (measured: without that pyarrow's bytes follow the batch size).
 
 import io
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 import msgspec
@@ -15,13 +16,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.engine.journal import TMP, Written, fault
+from curate.engine.partitions import Partitions
+from curate.io import hive
 from curate.io.files import Folder, HashingFile
+from curate.recipe.recipe import Output
 from curate.schema import QUARANTINE, text_buffers
 
 ROW_GROUP_ROWS = 10_000
 ROW_GROUP_BYTES = 32 << 20
 FINAL_LEVEL, INTERMEDIATE_LEVEL = 3, 1
 QUARANTINE_ROWS = 1000  # held before they are written
+JSONL = ".jsonl.zst"
 _BULKY = ("text", "html")  # columns whose dictionary and statistics cost more than they give
 
 
@@ -72,9 +77,12 @@ def _text_of(value: object) -> str:
 class PartWriter:
     """One file: buffers rows and hands them on in row groups of a fixed cut. Nothing exists until the first row."""
 
-    def __init__(self, folder: Folder, tmp: str, name: str, level: int, jsonl: bool = False) -> None:
+    def __init__(
+        self, folder: Folder, tmp: str, name: str, level: int, metadata: Mapping[bytes, bytes] | None = None
+    ) -> None:
         self.rows = 0
-        self._folder, self._tmp, self._name, self._level, self._jsonl = folder, tmp, name, level, jsonl
+        self._folder, self._tmp, self._name, self._level = folder, tmp, name, level
+        self._metadata = metadata
         self._file: HashingFile | None = None
         self._sink: RowSink | None = None
         self._batches: list[pa.RecordBatch] = []
@@ -106,7 +114,8 @@ class PartWriter:
         table = pa.Table.from_batches(self._batches).combine_chunks()
         if self._sink is None:
             self._file = self._folder.create(self._tmp)
-            self._sink = (JsonlSink if self._jsonl else ParquetSink)(self._file, table.schema, self._level)
+            sink = JsonlSink if self._name.endswith(JSONL) else ParquetSink
+            self._sink = sink(self._file, table.schema.with_metadata(self._metadata), self._level)
         fault("write")
         self._sink.write(table)
         self._batches, self._held_rows, self._held_bytes = [], 0, 0
@@ -144,30 +153,47 @@ def _row_bytes(batch: pa.RecordBatch) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 
 class UnitFiles:
-    """All files of one unit under one attempt."""
+    """All files of one unit under one attempt. `output` is the recipe's where they go there, None in the work store."""
 
-    def __init__(self, folder: Folder, pass_index: int, unit: str, final: bool, jsonl: bool) -> None:
+    def __init__(
+        self, folder: Folder, pass_index: int, unit: str, output: Output | None, new: Sequence[str] = ()
+    ) -> None:
         self.attempt = uuid.uuid4().hex[:12]
         self._folder, self._pass, self._unit = folder, pass_index, unit
-        self._level = FINAL_LEVEL if final else INTERMEDIATE_LEVEL
-        ending = "jsonl.zst" if final and jsonl else "parquet"
-        self._kept = self._writer("", f"part-{unit}.{ending}", self._level, ending != "parquet")
+        self._level = FINAL_LEVEL if output else INTERMEDIATE_LEVEL
+        self._columns = ["id", *new] if output and output.columns == "new" else []
+        self._ending = JSONL if output and output.format == "jsonl.zst" else ".parquet"
+        self._kept: PartWriter | Partitions = (
+            Partitions(output.partition_by, unit, self._scratch(), self._ending == JSONL, self._open_part)
+            if output and output.partition_by
+            else self._writer("", f"part-{unit}{self._ending}")
+        )
         self._dropped: dict[str, PartWriter] = {}
         self._quarantined: dict[str, list[Mapping[str, Any]]] = {}
 
-    def _writer(self, tag: str, name: str, level: int, jsonl: bool = False) -> PartWriter:
-        return PartWriter(self._folder, f"{TMP}/{self._unit}-{self.attempt}{tag}", name, level, jsonl)
+    def _scratch(self) -> Path | None:
+        # A kill leaves it where a resume cleans up.
+        return self._folder.local / TMP if self._folder.local else None
+
+    def _writer(self, tag: str, name: str, metadata: Mapping[bytes, bytes] | None = None) -> PartWriter:
+        return PartWriter(
+            self._folder, f"{TMP}/{self._unit}-{self.attempt}{tag}", name, self._level, metadata
+        )
+
+    def _open_part(
+        self, number: int, values: Mapping[str, Any], types: Mapping[str, pa.DataType]
+    ) -> PartWriter:
+        name = f"{hive.folder_of(values)}/part-{self._unit}{self._ending}"
+        return self._writer(f"-{number:04d}", name, hive.metadata_of(values, types))
 
     def keep(self, batch: pa.RecordBatch) -> None:
         if batch.num_rows:
-            self._kept.write(batch)
+            self._kept.write(batch.select(self._columns) if self._columns else batch)
 
     def drop(self, step: str, batch: pa.RecordBatch) -> None:
         """`step` is the folder name, NN_stage."""
         if step not in self._dropped:
-            self._dropped[step] = self._writer(
-                f"-{step}", f"_dropped/{step}/part-{self._unit}.parquet", self._level
-            )
+            self._dropped[step] = self._writer(f"-{step}", f"_dropped/{step}/part-{self._unit}.parquet")
         self._dropped[step].write(batch)
 
     def quarantine(self, row: Mapping[str, Any]) -> None:
@@ -181,14 +207,16 @@ class UnitFiles:
     def _write_quarantined(self, kind: str) -> None:
         if (writer := f"_quarantine-{kind}") not in self._dropped:
             name = f"_quarantine/part-{self._pass:02d}-{self._unit}-{kind}.parquet"
-            self._dropped[writer] = self._writer(f"-quarantine-{kind}", name, self._level)
+            self._dropped[writer] = self._writer(f"-quarantine-{kind}", name)
         self._dropped[writer].write(pa.RecordBatch.from_pylist(self._quarantined.pop(kind), QUARANTINE))
 
     def finish(self) -> list[Written]:
         """Make all files durable and list them."""
         for kind in list(self._quarantined):
             self._write_quarantined(kind)
-        return [w for w in (self._kept.close(), *(d.close() for d in self._dropped.values())) if w]
+        closed = self._kept.close()
+        kept = closed if isinstance(closed, list) else [closed]
+        return [w for w in (*kept, *(d.close() for d in self._dropped.values())) if w]
 
     def abandon(self) -> None:
         """Remove what was written so far."""

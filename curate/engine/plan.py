@@ -21,6 +21,7 @@ import msgspec
 import pyarrow as pa
 
 from curate import stages
+from curate.engine import shape
 from curate.errors import ConfigError, DataError
 from curate.io import unread
 from curate.io.files import is_remote, sha256_of
@@ -212,7 +213,11 @@ def _fingerprint(
         "steps": [step_identity(recipe.steps[i], recipe.base) for i in steps],
         "seed": recipe.seed,
         "max_document_mb": recipe.max_document_mb,
-        "output": [recipe.output.format if final else None, msgspec.to_builtins(recipe.output.dropped)],
+        "output": [
+            recipe.output.format if final else None,
+            msgspec.to_builtins(recipe.output.dropped),
+            *(shape.of(recipe.output) if final else []),
+        ],
         "libraries": versions(*_LIBRARIES, *(_WRITERS.get(recipe.output.format, ()) if final else ())),
     }
     return digest_of("pass", content)
@@ -270,7 +275,11 @@ def recipe_digest(recipe: Recipe, input_bytes: int = 0) -> str:
         "seed": recipe.seed,
         "unit_mb": recipe.unit_mb,
         "max_document_mb": recipe.max_document_mb,
-        "output": [recipe.output.format, msgspec.to_builtins(recipe.output.dropped)],
+        "output": [
+            recipe.output.format,
+            msgspec.to_builtins(recipe.output.dropped),
+            *shape.of(recipe.output),
+        ],
     }
     return digest_of("recipe", content)
 
@@ -337,6 +346,7 @@ def check_schema(recipe: Recipe, schema: pa.Schema) -> pa.Schema:
     """Walk all steps over the input's columns; returns the output's. Predicates are compiled here as well."""
     from curate.io.query import Predicate
 
+    before = schema
     for step in recipe.steps:
         if step.stage == CHECKPOINT:
             continue
@@ -356,6 +366,7 @@ def check_schema(recipe: Recipe, schema: pa.Schema) -> pa.Schema:
             f"the column name `{clash[0]}` is taken: dropped rows carry it",
             hint="rename it in `input.columns`",
         )
+    shape.check(recipe, before, schema)
     return schema
 
 

@@ -20,6 +20,7 @@ from curate.engine.result import Result, judged, read_manifest, summarise
 from curate.engine.unit import PLAN, Job, pass_folder, read_plan
 from curate.engine.workers import Pool, Signals, Stopped, default_workers, os_error
 from curate.errors import ConfigError, CurateError, DataError, LockedError, RunError
+from curate.io import hive
 from curate.io.files import Folder
 from curate.recipe.recipe import Recipe
 
@@ -171,9 +172,7 @@ def remove_dataset(out: Folder) -> None:
         return
     for name in (MANIFEST, HUB_FILE):
         out.remove(name)
-    for name in out.names():
-        if name.startswith("part-"):
-            out.remove(name)
+    hive.clear(out)
     for name in ("_dropped", "_quarantine", *(f"_curate/{n}" for n in out.folders("_curate"))):
         out.remove_all(name)
     for name in out.names("_curate"):
@@ -350,7 +349,8 @@ def publish(plan: Plan, out: Folder, runner: Runner, seconds: float, allowed: fl
     out.remove_all(journal.TMP)
     # DuckDB, pandas and pyarrow pass over folders that begin with `_`; the hub's `datasets` reads this instead.
     ending = plan.recipe.output.format
-    out.replace(HUB_FILE, f'configs:\n- config_name: default\n  data_files: "part-*.{ending}"\n'.encode())
+    parts = "part-*" if not plan.recipe.output.partition_by else hive.GLOB
+    out.replace(HUB_FILE, f'configs:\n- config_name: default\n  data_files: "{parts}.{ending}"\n'.encode())
     fault("manifest")
     out.replace(MANIFEST, msgspec.json.format(msgspec.json.encode(result), indent=1))
     return result
@@ -374,9 +374,10 @@ def read(folder: str | Path) -> Iterator[pa.RecordBatch]:
     where = Folder(str(folder))
     if not where.exists(MANIFEST):
         raise DataError(f"{where.path} is not a complete dataset", hint="finish it with `curate run`")
-    for name in where.names():
-        if name.startswith("part-") and not name.endswith(".parquet"):
+    for name in hive.parts(where):
+        if not name.endswith(".parquet"):
             raise DataError(f"{where.path} holds JSON Lines", hint="read its parts with a JSON reader")
-        if name.startswith("part-"):
-            with where.open(name) as file, pq.ParquetFile(file) as part:
-                yield from part.iter_batches(batch_size=4096)
+        with where.open(name) as file, pq.ParquetFile(file) as part:
+            shared = hive.constants(part.schema_arrow)
+            for batch in part.iter_batches(batch_size=4096):
+                yield hive.widen(batch, shared)

@@ -262,8 +262,9 @@ class LinkRun:
         self.progress = progress
         self.plan, self.one, self.job, self.folder = plan, one, job, folder
         self.flow, self.rows, self.duplicates, self.name = flow, rows, duplicates, name
-        jsonl = plan.recipe.output.format == "jsonl.zst"
-        self.files = UnitFiles(folder, one.index, name, one.final, jsonl)
+        before = plan.input_schema().names
+        new = [column for column in flow.schema.names if column not in before]
+        self.files = UnitFiles(folder, one.index, name, plan.recipe.output if one.final else None, new)
         flow.start(self.files)
         rows.report.on_row = self._take_report
         self.bytes_in = 0

@@ -20,6 +20,7 @@ from curate.engine.result import Result, read_manifest, summarise
 from curate.engine.unit import read_plan
 from curate.engine.workers import os_error
 from curate.errors import DataError, RunError
+from curate.io import hive
 from curate.io.files import Folder
 from curate.recipe.recipe import DropSample
 from curate.schema import id_sum
@@ -186,12 +187,11 @@ class _Check:
 
     def strangers(self) -> None:
         """Files under final names that no journal entry lists."""
-        places = ["", "_quarantine", *(f"_dropped/{n}" for n in self.folder.folders("_dropped"))]
-        for place in places:
-            for name in self.folder.names(place):
-                full = f"{place}/{name}".lstrip("/")
-                if name.startswith("part-") and full not in self._listed:
-                    self.problem(f"{full} is in no journal entry")
+        places = ["_quarantine", *(f"_dropped/{n}" for n in self.folder.folders("_dropped"))]
+        found = [f"{p}/{n}" for p in places for n in self.folder.names(p) if n.startswith("part-")]
+        for name in [*hive.parts(self.folder), *found]:
+            if name not in self._listed:
+                self.problem(f"{name} is in no journal entry")
 
     def unique_ids(self) -> None:
         """No id stands twice among the kept rows; sorted out of core."""
@@ -200,7 +200,7 @@ class _Check:
             with open(path, "wb") as sink:
                 writer = shuffle.SortedWriter(sink, ("hash",), Path(scratch) / "runs")
                 for name in sorted(self._listed - self._unreadable):
-                    if name.startswith("part-"):
+                    if not name.startswith("_"):
                         for ids in self._read_ids(name):
                             hashes = [xxhash.xxh3_64_intdigest(i) for i in ids]
                             writer.write(

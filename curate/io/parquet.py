@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.errors import ConfigError, DataError
+from curate.io import hive
 from curate.io.batches import cut, document_bytes
 from curate.io.files import is_remote
 from curate.io.slices import FileScan, Input, InputFile, Report, Slice, near_names, row_ids
@@ -77,6 +78,7 @@ def columns(file: InputFile, config: Input) -> dict[str, pa.DataType] | None:
     except _UNREADABLE as error:
         _only_damage(error)
         return None
+    schema = hive.whole_schema(schema)
     mapping = file_columns(file.path, schema.names, config, file.own_ids)
     return {
         ours: CORE[ours] if theirs is None else _our_type(file.path, ours, theirs, schema.field(theirs).type)
@@ -153,7 +155,8 @@ def scan(
             groups = [parquet.metadata.row_group(g) for g in range(parquet.metadata.num_row_groups)]
             id_column = config.id_column or ("id" if file.own_ids else None)
             if on_id and id_column:
-                mapping = file_columns(file.path, parquet.schema_arrow.names, config, file.own_ids)
+                names = hive.whole_schema(parquet.schema_arrow).names
+                mapping = file_columns(file.path, names, config, file.own_ids)
                 documents = [theirs for name in ("text", "html") if (theirs := mapping.get(name))]
                 _report_ids(parquet, id_column, documents, on_id, max_document_bytes)
     except _UNREADABLE as error:
@@ -234,15 +237,18 @@ def read(
             return
         if not 0 < part.stop <= parquet.metadata.num_row_groups:
             raise _changed(path)
-        to_ours = _Rows(path, part, parquet.schema_arrow.names, config, schema, report, max_document_bytes)
+        in_file, shared = parquet.schema_arrow.names, hive.constants(parquet.schema_arrow)
+        names = hive.whole_schema(parquet.schema_arrow).names
+        to_ours = _Rows(path, part, names, config, schema, report, max_document_bytes)
+        theirs = [name for name in to_ours.theirs if name in in_file]
         ordinal = part.ordinal
         for group in range(part.start, part.stop):
             size = parquet.metadata.row_group(group)
             at_once = batch_bytes * size.num_rows // max(1, size.total_byte_size)
             for raw in _group(
-                parquet, group, max(1, min(batch_rows, at_once)), to_ours.theirs, part, report, ordinal
+                parquet, group, max(1, min(batch_rows, at_once)), theirs, part, report, ordinal
             ):
-                yield from cut(to_ours(raw, ordinal), batch_rows, batch_bytes)
+                yield from cut(to_ours(hive.widen(raw, shared), ordinal), batch_rows, batch_bytes)
                 ordinal += raw.num_rows
             ordinal = part.ordinal + sum(
                 parquet.metadata.row_group(g).num_rows for g in range(part.start, group + 1)

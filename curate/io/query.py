@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curate.errors import ConfigError, DataError
-from curate.io import expression
+from curate.io import expression, hive
 from curate.schema import CORE, DROP, QUARANTINE
 
 MAX_CHARS = 100_000
@@ -273,8 +273,11 @@ def _dataset(files: list[Path], empty: pa.Schema) -> Any:
     if not files:
         return empty.empty_table()
     first = {file.parent: file for file in reversed(files)}  # a folder has one schema, fixed at plan
-    union = pa.unify_schemas([pq.read_schema(file) for file in first.values()], promote_options="permissive")
-    found = ds.dataset([str(file) for file in files], format="parquet", partitioning="hive")
+    schemas = [pq.read_schema(file) for file in first.values()]
+    kinds = pa.schema([(name, value.type) for name, value in hive.constants(schemas[0]).items()])
+    union = pa.unify_schemas([hive.whole_schema(schema) for schema in schemas], promote_options="permissive")
+    by_folder = ds.partitioning(kinds, flavor="hive") if len(kinds) else "hive"
+    found = ds.dataset([str(file) for file in files], format="parquet", partitioning=by_folder)
     return found.replace_schema(pa.unify_schemas([union, found.schema], promote_options="permissive"))
 
 

@@ -37,6 +37,8 @@ class Output(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     path: str = ""  # folder or address of the dataset
     format: Literal["parquet", "jsonl.zst"] = "parquet"
     dropped: Literal["full", "keys"] | DropSample | None = None  # None: full, or keys above 10 GB of input
+    partition_by: tuple[str, ...] = ()  # columns whose values name folders, lang=en/bucket=3/
+    columns: Literal["all", "new"] = "all"  # new: `id` and what the stages write, to be joined with the input
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,6 +143,19 @@ def _check_ranges(top: _Top, tree: Tree) -> None:
     ):
         if not low <= getattr(top, key) <= high:
             raise ConfigError(f"`{key}` must be between {low} and {high}", where=tree.place((key,)))
+    by = top.output.partition_by
+    if len(set(by)) < len(by):
+        raise ConfigError(
+            "`partition_by` names a column twice",
+            where=tree.place(("output", "partition_by")),
+            hint="name it once",
+        )
+    if top.output.columns == "new" and (by or top.output.format != "parquet"):
+        raise ConfigError(
+            "`columns: new` writes plain Parquet beside the corpus: no `partition_by`, no other `format`",
+            where=tree.place(("output", "columns")),
+            hint="leave out the other key",
+        )
     sample = getattr(top.output.dropped, "sample", 0.5)
     if not 0 < sample <= 1:
         raise ConfigError(
