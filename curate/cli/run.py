@@ -1,5 +1,6 @@
 """`curate run` and `curate check`."""
 
+import re
 import sys
 from typing import Annotated, Any
 
@@ -28,6 +29,18 @@ Store = Annotated[
     typer.Option("--store", help="Work store for finished passes; `.curate` beside the output by default."),
 ]
 Workers = Annotated[int, typer.Option("--workers", min=0, help="Worker processes; 0: one per core.")]
+WorkerMemory = Annotated[
+    int,
+    typer.Option("--worker-memory-mb", min=1, help="A worker above this is killed and its unit tried again."),
+]
+_REFUSES = "Refuse to start when the forecast may need more"
+MaxMemory = Annotated[
+    str, typer.Option("--max-memory", metavar="SIZE", help=f"{_REFUSES} in all workers together, as in 8GB.")
+]
+MaxDisk = Annotated[
+    str, typer.Option("--max-disk", metavar="SIZE", help=f"{_REFUSES} for output and work store, as in 2TB.")
+]
+MaxHours = Annotated[float | None, typer.Option("--max-hours", min=0, help=f"{_REFUSES} time.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless something is wrong.")]
 
@@ -56,12 +69,10 @@ def run(
             help="Rows (or below 1 a share) that may be quarantined before the exit code is 4.",
         ),
     ] = None,
-    worker_memory: Annotated[
-        int,
-        typer.Option(
-            "--worker-memory-mb", min=1, help="A worker above this is killed and its unit tried again."
-        ),
-    ] = WORKER_MEMORY_MB,
+    worker_memory: WorkerMemory = WORKER_MEMORY_MB,
+    max_memory: MaxMemory = "",
+    max_disk: MaxDisk = "",
+    max_hours: MaxHours = None,
     events: Annotated[str, typer.Option("--events", metavar="FILE", help="One JSON line per event.")] = "",
     as_json: Json = False,
     quiet: Quiet = False,
@@ -74,7 +85,27 @@ def run(
     in use; 3 incomplete, run again to resume; 4 complete with more quarantined rows than allowed; 130 interrupted.
     """
     loaded = _load(recipe, output, sets, stages, store)
-    execute(loaded, stages or [], workers, fresh, allow_quarantined, worker_memory, events, as_json, quiet)
+    limits = _limits(max_memory, max_disk, max_hours)
+    execute(
+        loaded, stages or [], workers, fresh, allow_quarantined, worker_memory, events, as_json, quiet, limits
+    )
+
+
+def _limits(memory: str, disk: str, hours: float | None) -> Any:
+    from curate.engine.forecast import Limits
+
+    return Limits(memory=_bytes(memory, "--max-memory"), disk=_bytes(disk, "--max-disk"), hours=hours)
+
+
+def _bytes(size: str, flag: str) -> float | None:
+    """Bytes of a size like 8GB or 1.5TB; None where there is none."""
+    if not size:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT])?(i)?B?", size.strip(), re.IGNORECASE)
+    if not found:
+        raise ConfigError(f"{flag} takes a size, not `{size}`", hint="as in 8GB, 500MB or 1.5TB")
+    number, unit, binary = found.groups()
+    return float(float(number) * (1024 if binary else 1000) ** " KMGT".index((unit or " ").upper()))
 
 
 def _load(recipe: str, output: str, sets: list[str] | None, stages: list[str] | None, store: str) -> Any:
@@ -88,7 +119,7 @@ def _load(recipe: str, output: str, sets: list[str] | None, stages: list[str] | 
 
 def execute(
     recipe: Any, stage_files: list[str], workers: int, fresh: bool, allow_quarantined: float | None, worker_memory: int,
-    events: str, as_json: bool, quiet: bool,
+    events: str, as_json: bool, quiet: bool, limits: Any = None,
 ) -> None:  # fmt: skip
     """Run a loaded recipe and end the process with its exit code."""
     from curate.cli.console import Progress, print_json, print_summary
@@ -104,7 +135,7 @@ def execute(
     try:
         result = run_recipe(
             recipe, workers=workers, fresh=fresh, stage_files=stage_files, max_memory_mb=worker_memory,
-            allow_quarantined=allow_quarantined, listen=listen,
+            allow_quarantined=allow_quarantined, listen=listen, limits=limits,
         )  # fmt: skip
     finally:
         progress.close()
@@ -126,7 +157,9 @@ def to_scratch(recipe: Any) -> tuple[Any, Any]:
     import msgspec
 
     scratch = TemporaryDirectory(prefix="curate-stream-")
-    output = msgspec.structs.replace(recipe.output, path=f"{scratch.name}/out", format="parquet", partition_by=())
+    output = msgspec.structs.replace(
+        recipe.output, path=f"{scratch.name}/out", format="parquet", partition_by=()
+    )
     return msgspec.structs.replace(recipe, output=output), scratch
 
 
@@ -171,17 +204,27 @@ def check(
     recipe: Recipe,
     output: Output = "",
     sets: Sets = None,
+    workers: Workers = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="As for run.")] = False,
     stages: StageFiles = None,
     store: Store = "",
+    worker_memory: WorkerMemory = WORKER_MEMORY_MB,
+    max_memory: MaxMemory = "",
+    max_disk: MaxDisk = "",
+    max_hours: MaxHours = None,
+    plan_only: Annotated[
+        bool, typer.Option("--plan-only", help="Print the plan alone; run no sample.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Open everything a recipe names and print the plan; nothing is run or written.
+    """Open everything a recipe names, print the plan, and forecast the run from a sample.
 
-    Example: curate check recipes/quickstart.yaml -o out/quickstart
+    Rows, text, time, memory and disk come as ranges. Nothing of the run itself is written.
 
-    Exit codes: 0 it can be run as far as the last line says; 2 what stands in its way is named.
+    Example: curate check recipes/quickstart.yaml -o out/quickstart --max-memory 4GB
+
+    Exit codes: 0 it can be run as far as the last line says; 1 it would not fit; 2 what stands in its way is named.
     """
     from curate.cli.console import Progress, print_json
     from curate.engine.check import check as check_recipe
@@ -190,7 +233,11 @@ def check(
     stream = loaded.output.path == "-"
     if stream:
         loaded, _scratch = to_scratch(loaded)
-    report = check_recipe(loaded, stages or [], Progress(quiet), fresh)
+    limits = _limits(max_memory, max_disk, max_hours)
+    report = check_recipe(
+        loaded, stages or [], Progress(quiet), fresh, workers=workers, max_memory_mb=worker_memory,
+        plan_only=plan_only and not limits,
+    )  # fmt: skip
     if stream:
         report.output = "-"
     if as_json:
@@ -198,4 +245,6 @@ def check(
     elif not quiet:
         for line in report.lines():
             print(line)
+    if report.forecast:
+        limits.refuse(report.forecast)
     raise typer.Exit(report.exit)

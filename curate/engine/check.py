@@ -1,8 +1,9 @@
-"""What `curate check` does: open everything a recipe names, freeze its plan in memory, write nothing."""
+"""What `curate check` does: open everything a recipe names, freeze its plan in memory, try it on a sample."""
 
 import io
 import os
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,14 +11,15 @@ from typing import Any
 
 import msgspec
 
+from curate.engine.forecast import Forecast, forecast
 from curate.engine.freeze import freeze
 from curate.engine.journal import MANIFEST
 from curate.engine.lock import is_dead, read_owner
 from curate.engine.log import Listener
 from curate.engine.plan import Plan, check_schema, step_identity
-from curate.engine.run import plan_or_resume, refuse_strangers, remove_dataset
+from curate.engine.run import WORKER_MEMORY_MB, plan_or_resume, refuse_strangers, remove_dataset
 from curate.engine.unit import PLAN, pass_folder
-from curate.engine.workers import os_error
+from curate.engine.workers import default_workers, os_error
 from curate.errors import ConfigError, LockedError
 from curate.io.files import Folder, HashingFile
 from curate.recipe.recipe import CHECKPOINT, Recipe
@@ -51,6 +53,7 @@ class Check(msgspec.Struct, kw_only=True):
     free_bytes: int | None
     origins: dict[str, str]
     checked: list[str]
+    forecast: Forecast | None = None
 
     def lines(self) -> list[str]:
         """The report in words."""
@@ -69,7 +72,8 @@ class Check(msgspec.Struct, kw_only=True):
         for key, origin in sorted(self.origins.items()):
             if origin not in ("recipe", "default"):
                 found.append(f"set      {key} by {origin}")
-        return [*found, f"checked  {'; '.join(self.checked)}"]
+        found.append(f"checked  {'; '.join(self.checked)}")
+        return [*found, "", *self.forecast.lines()] if self.forecast else found
 
 
 class Untouched(Folder):
@@ -101,8 +105,15 @@ class Untouched(Folder):
         return HashingFile(io.BytesIO(), self.address(name))
 
 
-def check(recipe: Recipe, stage_files: Sequence[str], listen: Listener, fresh: bool) -> Check:
-    """Check a recipe as far as it can be without running it. Raises what `run` would raise at its start."""
+def check(
+    recipe: Recipe, stage_files: Sequence[str], listen: Listener, fresh: bool, *,
+    workers: int = 0, max_memory_mb: int = WORKER_MEMORY_MB, plan_only: bool = False,
+) -> Check:  # fmt: skip
+    """Check a recipe and forecast its run, from a sample unless `plan_only`; nothing of the run is written.
+
+    Raises what `run` would raise at its start.
+    """
+    started = time.perf_counter()
     out = Untouched(recipe.output.path) if recipe.output.path else None
     places = [_writable("output", out)] if out else []
     try:
@@ -112,6 +123,14 @@ def check(recipe: Recipe, stage_files: Sequence[str], listen: Listener, fresh: b
     places += [_writable("work store", Folder(plan.store))] if out else []
     models = _open_models(recipe)
     opened = [f"opened {models} models"] if models else []
+    planned = time.perf_counter() - started
+    expected = None
+    if not plan_only:
+        expected = forecast(
+            plan, recipe, stage_files, workers=workers or default_workers(), max_memory_mb=max_memory_mb,
+            plan_seconds=planned,
+        )  # fmt: skip
+        opened.append(f"ran it on {expected.sampled_rows:,} rows")
     input_schema = plan.input_schema()
     output_schema = check_schema(recipe, input_schema)
     return Check(
@@ -121,7 +140,7 @@ def check(recipe: Recipe, stage_files: Sequence[str], listen: Listener, fresh: b
         passes=[_pass(plan, i, out) for i in range(len(plan.passes))],
         stages=[step_identity(s, recipe.base) for s in recipe.steps if s.stage != CHECKPOINT],
         output=recipe.output.path, store=plan.store, free_bytes=_free(recipe.output.path), origins=recipe.origins,
-        checked=[read, "every stage's options, columns and predicates", *opened, *places],
+        checked=[read, "every stage's options, columns and predicates", *opened, *places], forecast=expected,
     )  # fmt: skip
 
 

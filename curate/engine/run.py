@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from curate import stages
 from curate.engine import guards, journal, shuffle
+from curate.engine.forecast import Limits, forecast
 from curate.engine.freeze import freeze, listing_changes, relocated
 from curate.engine.journal import MANIFEST, Entry, fault
 from curate.engine.lock import LOCK, InUse, Lock
@@ -32,7 +33,7 @@ HUB_FILE = ".huggingface.yaml"
 def run(
     recipe: Recipe, *, workers: int = 0, fresh: bool = False, stage_files: Sequence[str] = (),
     max_memory_mb: int = WORKER_MEMORY_MB, allow_quarantined: float | None = None,
-    listen: Listener = lambda kind, data: None, batch_rows: int = 4096,
+    listen: Listener = lambda kind, data: None, batch_rows: int = 4096, limits: Limits | None = None,
 ) -> Result:  # fmt: skip
     """Run a recipe to its end, or go on where it stopped.
 
@@ -54,6 +55,8 @@ def run(
             plan, done = plan_or_resume(recipe, out, stage_files, listen, workers)
             if done is not None:
                 return judged(done, allowed)
+            if limits:
+                limits.refuse(forecast(plan, recipe, stage_files, workers=workers, max_memory_mb=max_memory_mb))
             started = time.perf_counter()
             with (
                 InUse(Folder(plan.store), [one.fingerprint for one in plan.passes]),

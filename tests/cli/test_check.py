@@ -43,9 +43,7 @@ def test_a_folder_of_someone_else(curate, small):
 def test_a_damaged_plan(curate, small):
     (small / "out/_curate").mkdir(parents=True)
     (small / "out/_curate/plan.json").write_text('{"recipe": ')
-    assert "error: out/_curate/plan.json: the plan cannot be read" in same_refusal(
-        curate, "-o", "out"
-    )
+    assert "error: out/_curate/plan.json: the plan cannot be read" in same_refusal(curate, "-o", "out")
     assert curate("check", "r.yaml", "-o", "out", "--fresh").returncode == 0
 
 
@@ -76,16 +74,20 @@ def test_it_says_what_it_looked_at_and_no_more(curate, small):
     def checked(*arguments):
         return json.loads(curate("check", "r.yaml", "--json", *arguments).stdout)["checked"]
 
+    def planned(*arguments):
+        return checked("--plan-only", *arguments)
+
     always = "every stage's options, columns and predicates"
-    assert checked() == ["read 1 input files in full", always]
+    assert checked() == ["read 1 input files in full", always, "ran it on 2 rows"]
+    assert planned() == ["read 1 input files in full", always]
     places = ["permission to write the output", "permission to write the work store"]
-    assert checked("-o", "out") == ["read 1 input files in full", always, *places]
-    remote = checked("-o", "memory://bucket/out")
+    assert planned("-o", "out") == ["read 1 input files in full", always, *places]
+    remote = planned("-o", "memory://bucket/out")
     assert remote[2:] == [
         f"the address of the {w} answers (no write was tried)" for w in ("output", "work store")
     ]
     assert curate("run", "r.yaml", "-o", "out", "--workers", 1).returncode == 0
-    assert checked("-o", "out")[0] == "1 input files are those that an earlier run planned"
+    assert planned("-o", "out")[0] == "1 input files are those that an earlier run planned"
 
 
 def test_what_fresh_makes_again_is_to_do(curate, small):

@@ -1,0 +1,137 @@
+"""What a run will come to is said before it starts, and holds."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from curate.engine import journal
+from curate.engine.forecast import Limits, Range, draw, forecast
+from curate.engine.freeze import freeze
+from curate.engine.run import run
+from curate.errors import GuardError, StageError
+from curate.io.files import Folder
+from curate.recipe.recipe import from_tree
+from curate.recipe.tree import Tree
+
+ROWS = 12_000
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Every third text is short, every tenth stands twice; the order is by length, so the head is no sample."""
+    folder = tmp_path_factory.mktemp("corpus")
+    numbers = [i - 1 if i % 10 == 1 else i for i in range(ROWS)]
+    texts = [f"document {number} " + "word " * (number % 3 * 40) for number in numbers]
+    texts.sort(key=len)
+    half = ROWS // 2
+    for name, part in (("a", texts[:half]), ("b", texts[half:])):
+        pq.write_table(pa.table({"text": part}), folder / f"{name}.parquet", row_group_size=500)
+    return folder
+
+
+def recipe_of(corpus, out, *stages, **keys):
+    body = {"input": {"path": str(corpus)}, "stages": list(stages), "output": {"path": str(out)}} | keys
+    return from_tree(Tree(body, "test"))
+
+
+def planned(recipe):
+    return freeze(recipe, (), lambda kind, data: None)
+
+
+def expected(recipe):
+    return forecast(planned(recipe), recipe, workers=1, max_memory_mb=2000)
+
+
+def inside(value, found):
+    return found.low <= value <= found.high
+
+
+def test_what_is_left_lies_in_the_range_and_the_range_is_sharp(corpus, tmp_path):
+    recipe = recipe_of(corpus, tmp_path / "out", "sample", {"select": "length(text) > 150"})
+    said = expected(recipe)
+    result = run(recipe, workers=1)
+    rows, size = said.steps[1].rows, said.steps[1].bytes
+    assert inside(result.rows.kept, rows)
+    assert inside(result.text_bytes, size)
+    assert rows.high < 1.3 * rows.low
+    assert size.high < 1.3 * size.low
+    assert said.rows_in == Range(ROWS, ROWS, ROWS)
+    parts = [w.bytes for e in journal.entries(Folder(str(tmp_path / "out"))) for w in e.outputs]
+    assert inside(sum(parts), said.output_bytes)
+    assert said.scratch_bytes.high == 0
+
+
+def test_a_sample_of_everything_is_exact(corpus, tmp_path):
+    table = pq.read_table(corpus / "a.parquet").slice(0, 900)
+    pq.write_table(table, tmp_path / "few.parquet", row_group_size=100)
+    recipe = recipe_of(
+        tmp_path / "few.parquet", tmp_path / "out", {"select": "length(text) % 2 = 0"}, "exact_dedup"
+    )
+    said, result = expected(recipe), run(recipe, workers=1)
+    kept = float(result.rows.kept)
+    assert said.sampled_share == 1
+    assert said.steps[1].rows == Range(kept, kept, kept)
+    assert not said.notes
+
+
+def test_a_row_sample_hides_duplicates_and_says_so(corpus, tmp_path):
+    recipe = recipe_of(corpus, tmp_path / "out", "exact_dedup")
+    said, result = expected(recipe), run(recipe, workers=1)
+    assert result.rows.kept == ROWS - ROWS // 10
+    assert inside(result.rows.kept, said.steps[0].rows)
+    assert "a row sample hides duplicates" in said.notes[0]
+    assert said.scratch_bytes.low > 0
+
+
+def test_rows_are_drawn_from_the_whole_input_not_from_its_head(corpus, tmp_path):
+    drawn = draw(planned(recipe_of(corpus, tmp_path / "out", "sample")))
+    lengths = [len(t) for table in drawn.groups for t in table["text"].to_pylist()]
+    mean = sum(lengths) / len(lengths)
+    whole = [len(t) for t in pq.read_table(corpus)["text"].to_pylist()]
+    assert len(lengths) == 4000
+    assert abs(mean - sum(whole) / len(whole)) < 5
+
+
+def test_limits_refuse_the_upper_end(corpus, tmp_path):
+    recipe = recipe_of(corpus, tmp_path / "out", "sample")
+    with pytest.raises(GuardError, match=r"does not fit: .* where --max-disk allows 0.001"):
+        run(recipe, workers=1, limits=Limits(disk=1000.0))
+    assert not (tmp_path / "out" / "_curate" / "manifest.json").exists()
+    assert run(recipe, workers=1, limits=Limits(disk=1e9, memory=1e10, hours=1.0)).exit == 0
+
+
+def test_check_prints_it_and_refuses(curate, corpus, tmp_path):
+    (tmp_path / "r.yaml").write_text(
+        f"input: {{path: {corpus}}}\nstages: [sample, select: sample_hash < 0.5]\n"
+    )
+    flags = ("check", tmp_path / "r.yaml", "-o", tmp_path / "out", "--workers", 1)
+    whole = curate(*flags, "--json")
+    said = json.loads(whole.out)["forecast"]
+    assert said["steps"][1]["rows"]["low"] < ROWS / 2 < said["steps"][1]["rows"]["high"]
+    assert "after 1 select" in curate(*flags).out
+    assert json.loads(curate(*flags, "--json", "--plan-only").out)["forecast"] is None
+    refused = curate(*flags, "--max-memory", "1MB")
+    assert refused.code == 1
+    assert "where --max-memory allows 1" in refused.err
+    wrong = curate(*flags, "--max-disk", "plenty")
+    assert wrong.code == 2
+    assert "as in 8GB" in wrong.err
+
+
+def test_a_stage_that_cannot_work_shows_before_the_run(corpus, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import msgspec, pyarrow as pa\nfrom curate.stage import stage\n"
+        "class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):\n    pass\n"
+        "@stage('mine', version=1, config=Config, reads=['text'], writes={'mine_n': pa.int32()})\n"
+        "def mine(batch, config):\n    return batch\n"
+    )
+    from curate.stages import use_file
+
+    use_file(file)
+    recipe = recipe_of(corpus, tmp_path / "out", "mine")
+    plan = freeze(recipe, [str(file)], lambda kind, data: None)
+    with pytest.raises(StageError, match="mine"):
+        forecast(plan, recipe, [str(file)], workers=1, max_memory_mb=2000)
