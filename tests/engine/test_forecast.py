@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.engine import journal
-from curate.engine.forecast import Limits, Range, draw, forecast
+from curate.engine.draw import Range, draw
+from curate.engine.forecast import Limits, forecast
 from curate.engine.freeze import freeze
 from curate.engine.run import run
 from curate.errors import GuardError, StageError
