@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from curate.engine.call import stage_call
 from curate.engine.isolate import Blame, Failure, Isolated, run_alone
 from curate.engine.journal import MAX_SOURCES, OTHER_SOURCES, Ledger, StepCount, merge_counts
-from curate.engine.limits import Limits
+from curate.engine.limits import RowLimits
 from curate.engine.parts import UnitFiles
 from curate.engine.plan import Plan, column_name, schema_after, writers
 from curate.recipe.recipe import CHECKPOINT, DropSample, Step
@@ -27,7 +27,7 @@ class MapStep:
         self._blame = Blame(step)
         spec, config = step.spec(), step.settings()
         self._isolated = (
-            Isolated(step, str(plan.model_store()), plan.stage_files, Limits(step, careful))
+            Isolated(step, str(plan.model_store()), plan.stage_files, RowLimits(step, careful))
             if careful or spec.isolate
             else None
         )

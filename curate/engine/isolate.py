@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from curate.child import Child, mark_row
 from curate.engine.call import stage_call
-from curate.engine.limits import Limits
+from curate.engine.limits import RowLimits
 from curate.errors import CurateError, RunError, StageError
 from curate.recipe.recipe import Step
 
@@ -141,7 +141,7 @@ class Isolated:
         step: Step,
         store: str,
         stage_files: tuple[str, ...],
-        limits: Limits,
+        limits: RowLimits,
     ) -> None:
         self.step, self.deaths, self.blame = step, 0, Blame(step)
         self._hello = (msgspec.json.encode(step), store, stage_files)

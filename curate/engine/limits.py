@@ -21,7 +21,7 @@ TOGETHER, ALONE, WARM = (
 )  # times the usual: of rows together, of a row alone, of a child's first answer
 
 
-class Limits:
+class RowLimits:
     """Of one stage; `careful_mb` is the cap of the worker whose deaths led here."""
 
     def __init__(self, step: Step, careful_mb: int = 0) -> None:

@@ -8,7 +8,7 @@ import pytest
 from curate.child import Child
 from curate.engine import limits
 from curate.engine.isolate import Isolated
-from curate.engine.limits import Limits
+from curate.engine.limits import RowLimits
 from curate.recipe.recipe import Step, from_tree
 from curate.recipe.tree import Tree
 from curate.stages import use_file
@@ -107,7 +107,7 @@ def test_the_memory_cap_of_a_worker_is_one_for_all_commands() -> None:
 
 
 def test_the_limits_of_a_stage_hold_as_they_stand(tmp_path: Path) -> None:
-    timed = Limits(steps(tmp_path)[1], careful_mb=900)
+    timed = RowLimits(steps(tmp_path)[1], careful_mb=900)
     for _ in range(9):
         timed.done(1, 0.001, first=False)
         timed.hung()
@@ -116,7 +116,7 @@ def test_the_limits_of_a_stage_hold_as_they_stand(tmp_path: Path) -> None:
 
 def test_what_is_usual_comes_of_what_was_done(step: Step) -> None:
     """By hand: a first answer of 2 s, then 100 rows in 5 s: usual is 0.05 s a row."""
-    found = Limits(step, careful_mb=900)
+    found = RowLimits(step, careful_mb=900)
     assert found.memory_mb == 900
     assert (found.together(1, True), found.alone(True)) == (60, 60)  # nothing is known
     found.done(1, 2.0, first=True)
@@ -144,7 +144,7 @@ def test_a_slow_row_stays_and_rows_that_hang_cost_little_more_than_themselves(
     texts = ["sound"] * 600
     texts[37], texts[200], texts[400] = "HANG", "SLOW", "HANG"
     batch = pa.record_batch({"id": [f"row {i}" for i in range(600)], "text": texts})
-    careful = Isolated(step, str(tmp_path), (str(tmp_path / "my_stages.py"),), Limits(step, 900))
+    careful = Isolated(step, str(tmp_path), (str(tmp_path / "my_stages.py"),), RowLimits(step, 900))
     careful.start()
     try:
         done, failures = careful(batch)
