@@ -237,6 +237,11 @@
     return text.split(HIDDEN).filter((part) => part).map((part) => (HIDDEN.test(part) ? make("span", { class: "ctrl" }, `U+${part.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`) : document.createTextNode(part)));
   }
 
+  function marked(text, match) { // the first place of a match, whatever the case
+    const at = text.toLowerCase().indexOf(match.toLowerCase());
+    return at < 0 ? visible(text) : [...visible(text.slice(0, at)), make("mark", {}, ...visible(text.slice(at, at + match.length))), ...visible(text.slice(at + match.length))];
+  }
+
   function drawDocument() {
     const reason = reading.reason ? page.reasons[reading.reason - 1] : null;
     const documents = sampled(reading.reason);
@@ -260,8 +265,8 @@
     about.push(make("div", { class: `verdict ${reason ? "" : "kept"}` }, reason ? words(reason) : "kept"), make("div", { class: "by" }, reason ? `dropped by ${reason.stage}` : "passed every step"));
     if (one.value || one.threshold) about.push(make("div", { class: "versus" }, one.value ? make("div", {}, make("span", {}, "value"), make("b", {}, one.value)) : null, one.threshold ? make("div", {}, make("span", {}, "threshold"), make("b", {}, one.threshold)) : null));
     if (reason && one.chars) about.push(make("div", { class: "by" }, one.marked ? `${count(one.marked)} ${one.marked === 1 ? "passage" : "passages"} marked` : one.points ? "no passage in the part that was looked at" : "the rule looks at the whole document"));
-    const facts = [["kept in its place", one.kept_id], ["url", one.url], ["source", one.source], ["language", one.lang], ["year", one.year], ["characters", one.chars === null ? "" : count(one.chars)], ["id", one.id]].filter(([, value]) => value);
-    about.push(make("dl", {}, ...facts.flatMap(([name, value]) => [make("dt", {}, name), make("dd", { class: name === "id" || name === "kept in its place" ? "mono" : "" }, ...visible(value))])));
+    const facts = [["found", one.match], ["kept in its place", one.kept_id], ["url", one.url], ["source", one.source], ["language", one.lang], ["year", one.year], ["characters", one.chars === null ? "" : count(one.chars)], ["id", one.id]].filter(([, value]) => value);
+    about.push(make("dl", {}, ...facts.flatMap(([name, value]) => [make("dt", {}, name), make("dd", { class: name === "id" || name === "kept in its place" ? "mono" : "" }, ...(name === "url" && one.match ? marked(value, one.match) : visible(value)))])));
     if (one.values.length) about.push(make("dl", {}, make("dt", {}, `what ${reason.stage} measured`)), make("table", {}, ...one.values.map(([name, value, bound]) => make("tr", { class: reason.rule.startsWith(`${name} `) ? "bad" : "" }, make("td", {}, name.replaceAll("_", " "), make("small", {}, bound)), make("td", {}, value)))));
     const command = `curate why ${page.output} ${one.id}`;
     about.push(make("button", { class: "cmd", type: "button", title: "Copy", on: { click: () => navigator.clipboard && navigator.clipboard.writeText(command) } }, ...visible(command)));

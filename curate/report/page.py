@@ -14,13 +14,12 @@ from urllib.parse import quote
 
 import msgspec
 
-from curate import __version__
 from curate.errors import ConfigError
 from curate.io.query import open_dataset
 from curate.report.counts import Counter, Dimension, Histogram
 from curate.report.documents import PER_DECADE, Sum, Walk, walk
 from curate.report.facts import KEPT, Facts, Key
-from curate.report.passages import has_passages, passages
+from curate.report.passages import has_passages, of_match, passages
 from curate.report.rules import Rule, predicate_columns, rules_of
 
 SHOWN_CHARS = 3000  # of a document on the page
@@ -65,6 +64,7 @@ class Document(msgspec.Struct, kw_only=True):
     pieces: list[str] = []
     marked: int = 0  # passages in the whole document
     points: bool = False  # whether the rule points at passages at all
+    match: str = ""  # the entry of a list that was found, in the text or in the URL
     value: str = ""
     threshold: str = ""
     values: list[tuple[str, str, str]] = []  # statistic, value, threshold of the rules nearby
@@ -101,7 +101,8 @@ def gather(facts: Facts) -> Page:
     """Read a dataset once row by row and a few times column by column."""
     rules = rules_of(facts.plan)
     compared = predicate_columns(facts.plan)
-    extra = [*(rule.column for rule in rules), *compared.values()]
+    matches = [f"{step.name}_match" for step in facts.plan.recipe.steps]
+    extra = [*(rule.column for rule in rules), *compared.values(), *matches]
     walked = walk(facts, extra)
     counter = Counter(open_dataset(facts.folder), facts)
     per_char = walked.tokens_per_char
@@ -111,7 +112,7 @@ def gather(facts: Facts) -> Page:
     dropped = facts.dropped
     funnel, tokens_in = _funnel(facts, walked)
     return Page(
-        title=result.recipe, output=str(facts.folder), curate=__version__, digest=result.digest, status=result.status,
+        title=result.recipe, output=str(facts.folder), curate=facts.plan.curate, digest=result.digest, status=result.status,
         seconds=result.seconds, bytes_in=result.bytes_in, text_bytes=result.text_bytes,
         tokens=result.tokens or kept.tokens(per_char), tokens_counted=bool(result.tokens),
         rows={"in": result.rows.in_, "made": result.rows.made, "kept": result.rows.kept,
@@ -178,7 +179,7 @@ def _short(column: str, stage: str) -> str:
 def number(value: Any) -> str:
     """A value of a column in few characters."""
     if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1e5 else f"{value:,.0f}"
+        return f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
@@ -191,11 +192,12 @@ def _documents(
     found = []
     for row in walked.samples.get(key, []):
         text = row.get("text")
-        spans = passages(stage, key[1], text, config) if text else []
+        match = row.get(f"{key[0]}_match") or ""  # the entry of a list that was found
+        spans = of_match(text or "", match) if match else passages(stage, key[1], text or "", config)
         document = Document(
             id=row["id"], url=row.get("url") or "", source=row.get("source") or "", lang=str(row.get("lang") or ""),
             year=_year(row), kept_id=row.get("kept_id") or "", chars=row.get("chars"), marked=len(spans),
-            points=has_passages(stage, key[1]),
+            points=bool(match) or has_passages(stage, key[1]), match=match,
             value=_value(row, compared.get(key)), threshold=_number_of(row.get("drop_threshold")),
             values=_values(row, nearby),
         )  # fmt: skip

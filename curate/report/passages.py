@@ -154,3 +154,35 @@ def _long_words(text: str, config: Any) -> Iterator[Span]:
 def _stop_words(text: str, config: Any) -> Iterator[Span]:
     """Those that are there."""
     return ((a, b) for a, b in word_spans(text) if text[a:b] in config.stop_words)
+
+
+finds("c4_quality", "lorem_ipsum")(_matches("lorem ipsum", re.IGNORECASE))
+finds("c4_quality", "curly_bracket")(_matches("{"))
+
+
+def _filled_lines(text: str) -> Iterator[Span]:
+    """Lines between newlines, as they are, without the blank ones."""
+    return (span for span in _split(text, "\n") if text[slice(*span)].strip())
+
+
+@finds("fineweb_quality", "too_few_ended_lines")
+def _unended_lines(text: str, config: Any) -> Iterator[Span]:
+    from curate.kernels.unicode import terminals
+
+    ends = terminals()
+    return (span for span in _filled_lines(text) if text[span[1] - 1] not in ends)
+
+
+@finds("fineweb_quality", "too_many_short_lines")
+def _short_lines(text: str, config: Any) -> Iterator[Span]:
+    return ((a, b) for a, b in _filled_lines(text) if b - a <= config.short_line_chars)
+
+
+@finds("fineweb_quality", "dup_line_chars")
+def _lines_seen_before(text: str, config: Any) -> Iterator[Span]:
+    return _seen_before(text, _filled_lines(text))
+
+
+def of_match(text: str, match: str) -> list[Span]:
+    """Where an entry of a list stands in a text, whatever the case."""
+    return [found.span() for found in re.finditer(re.escape(match), text, re.IGNORECASE)][:_MAX_SPANS]
