@@ -29,9 +29,13 @@ def options(config: type[msgspec.Struct]) -> list[str]:
     comments = field_comments(config)
     lines = []
     for field in msgspec.structs.fields(config):
-        default = "required" if field.required else f"`{msgspec.json.encode(field.default).decode()}`"
+        default = "required" if field.required else f"`{msgspec.json.encode(_default(field)).decode()}`"
         lines.append(f"| `{field.name}` | {default} | {comments[field.name]} |")
     return ["| option | default | what it is |", "| --- | --- | --- |", *lines] if lines else []
+
+
+def _default(field: msgspec.structs.FieldInfo) -> object:
+    return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
 
 
 def main() -> None:

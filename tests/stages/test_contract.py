@@ -12,7 +12,13 @@ from curate import stages
 from curate.errors import CurateError
 from curate.schema import CORE
 
-NEEDED = {"select": {"where": "length(text) >= 0 or text is null"}}  # options without a default
+LISTS = Path(__file__).parent / "lists"
+NEEDED = {  # options without a default
+    "bad_words": {"list": str(LISTS / "bad_words.txt"), "keep_fraction": 0.5},
+    "datatrove": {"block": "datatrove.pipeline.filters.C4QualityFilter"},
+    "select": {"where": "length(text) >= 0 or text is null"},
+    "url_filter": {"domains": str(LISTS / "domains.txt")},
+}
 EXTRA = {"html": pa.large_binary()}
 TEXTS = [
     "The quick brown fox jumps over the lazy dog. " * 5,
