@@ -209,6 +209,59 @@ def given_word(kind: Bytes, begins: Bytes, i: int) -> int:
 
 
 @nb.njit(nogil=True, cache=True)
+def count_given(data: Bytes, offsets: Longs, given: Given, out: Longs) -> None:
+    """Number of words of the rows that have theirs given; what stands in `out` for the others stays."""
+    longest = np.max(offsets[1:] - offsets[:-1]) if len(out) else 0
+    kind, marks = np.empty(longest + 1, np.uint8), np.empty(longest + 1, np.uint8)
+    at, chars = np.empty(longest + 1, np.int64), np.empty(longest + 1, np.int64)
+    for row in range(len(out)):
+        if given.offsets[row + 1] == given.offsets[row]:
+            continue
+        text = data[offsets[row] : offsets[row + 1]]
+        n, _ = split_units(text, given.kinds[0], given.kinds[1], kind, at, chars)
+        mark_given(at, n, given.starts[given.offsets[row] : given.offsets[row + 1]], marks)
+        num, i = 0, 0
+        while i < n:
+            if kind[i] <= SPACE:
+                i += 1
+            else:
+                i = given_word(kind, marks, i)
+                num += 1
+        out[row] = num
+
+
+@nb.njit(nogil=True, cache=True)
+def all_words(data: Bytes, offsets: Longs, given: Given, begins: Longs, ends: Longs, num_words: Longs) -> int:
+    """Fill where each word of a column begins and ends (bytes of data), and the words of each row; returns their number."""
+    longest = np.max(offsets[1:] - offsets[:-1]) if len(num_words) else 0
+    kind = np.empty(longest + 1, np.uint8)
+    at, chars = np.empty(longest + 1, np.int64), np.empty(longest + 1, np.int64)
+    marks = np.empty(longest + 1 if len(given.starts) else 0, np.uint8)
+    total = 0
+    for row in range(len(num_words)):
+        n, _ = split_units(
+            data[offsets[row] : offsets[row + 1]], given.kinds[0], given.kinds[1], kind, at, chars
+        )
+        is_given = given.offsets[row + 1] > given.offsets[row]
+        if is_given:
+            mark_given(at, n, given.starts[given.offsets[row] : given.offsets[row + 1]], marks)
+        before, core, i = total, np.int64(0), np.int64(0)
+        while i < n:
+            if kind[i] <= SPACE:
+                i += 1
+                continue
+            if is_given:
+                end = given_word(kind, marks, i)
+            else:
+                end, core = next_word(kind, i, core)
+            begins[total], ends[total] = offsets[row] + at[i], offsets[row] + at[end]
+            total += 1
+            i = end
+        num_words[row] = total - before
+    return total
+
+
+@nb.njit(nogil=True, cache=True)
 def _any_word(kind: Bytes, i: int, core: int) -> tuple[int, int]:
     k = kind[i]
     if k == ALONE:

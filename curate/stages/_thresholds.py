@@ -50,8 +50,8 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 OPTIONS = {
     "language_score": "min_score",
     "dup_line_frac": "max_dup_lines_ratio",
-    "line_punct_thr": "min_punctuated_lines_ratio",
-    "new_line_ratio": "max_newlines_per_word",
+    "line_punct_thr": "min_ended_lines_ratio",
+    "new_line_ratio": "max_newlines_ratio",
     "min_avg_word_length": "min_mean_word_chars",
     "max_avg_word_length": "max_mean_word_chars",
     "max_non_alpha_words_ratio": "min_alpha_words_ratio",

@@ -53,6 +53,23 @@ def test_no_words_no_language(model: Model) -> None:
     assert out["lang_score"].is_null().to_pylist() == [True, True, True, False]
 
 
+def test_a_score_below_that_of_its_language_fails(model: Model, tmp_path: Path) -> None:
+    for name, least in (("eng_Latn", 0.1), ("fra_Latn", 0.9999999), ("rus_Cyrl", 0.2)):
+        (tmp_path / f"{name}.yaml").write_text(f"language_score: {least}\n")
+    config = Config(thresholds=str(tmp_path))
+    out = language_id(batch([*TEXTS, None]), config, model)
+    assert out["language_id_pass"].to_pylist() == [True, False, False, False, True, False]
+    none = "no_thresholds"
+    assert out["language_id_reason"].to_pylist() == [None, "low_score", none, none, None, none]
+    assert out["language_id_threshold"].to_pylist() == [None, 0.9999999, None, None, None, None]
+    assert out["language_id_value"].to_pylist()[1] == pytest.approx(out["lang_score"].to_pylist()[1])
+    assert {f.name: f.type for f in out.schema} == {
+        f.name: f.type for f in language_id(batch(TEXTS), Config(), model).schema
+    } | (
+        language_id.stage.columns_written(config)  # type: ignore[attr-defined]
+    )
+
+
 def test_empty_batch(model: Model) -> None:
     out = language_id(batch([]), Config(), model)
     assert out.num_rows == 0

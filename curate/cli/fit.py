@@ -1,0 +1,113 @@
+"""`curate fit`: values for recipes, found on data."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from curate.cli.run import Json
+from curate.errors import ConfigError
+
+if TYPE_CHECKING:
+    from curate.fit.thresholds import Fitted, Options
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    fit = typer.Typer(
+        no_args_is_help=True,
+        help="Find values for recipes on data.\n\nExample: curate fit thresholds --reference wiki/ -o thresholds/",
+    )
+    fit.command("thresholds")(thresholds)
+    fit.callback()(lambda: None)  # a group even with one command
+    app.add_typer(fit, name="fit")
+
+
+def thresholds(
+    reference: Annotated[
+        list[str],
+        typer.Option(
+            "--reference",
+            metavar="CORPUS",
+            help="Good documents with `text` and `lang`: files, globs or folders; repeatable.",
+        ),
+    ],
+    output: Annotated[str, typer.Option("--output", "-o", metavar="FOLDER", help="Where the YAML files go.")],
+    lang: Annotated[list[str] | None, typer.Option("--lang", help="Only this language; repeatable.")] = None,
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--rule",
+            metavar="[KEY=]RULE",
+            help="mean_std (the default), quantile, median_ratio or tail, for one key or for all; repeatable.",
+        ),
+    ] = None,
+    tail: Annotated[
+        float, typer.Option("--tail", help="Share of the reference that `tail` lets fail.")
+    ] = 0.1,
+    stop_share: Annotated[
+        float, typer.Option("--stop-share", help="A word that makes up so much of all words is a stop word.")
+    ] = 0.008,
+    min_documents: Annotated[
+        int, typer.Option("--min-documents", help="Fewer, and a language is refused.")
+    ] = 100,
+    as_json: Json = False,
+) -> None:
+    """Write one file of thresholds per language of a reference corpus.
+
+    `gopher_quality`, `gopher_repetition`, `fineweb_quality` and `language_id` read the folder: `thresholds: FOLDER`.
+
+    Example: curate fit thresholds --reference wiki/ --lang fr --lang sw -o thresholds/
+    """
+    from curate.cli.console import print_json
+    from curate.fit.thresholds import fit
+
+    options = _options(rule or [], tail, stop_share, min_documents)
+    fitted, refused = fit(reference, lang or [], output, options)
+    if as_json:
+        import msgspec
+
+        body = {"languages": msgspec.to_builtins(fitted), "refused": refused}
+        print_json({"schema": "curate.fit/1", "status": "ok", "exit": 0, "output": output, **body})
+        return
+    for one in fitted:
+        _print(one.lang, one.documents, one.path, one.fitted)
+    _say_refused(refused, output)
+
+
+def _options(rules: list[str], tail: float, stop_share: float, min_documents: int) -> "Options":
+    from curate.fit.thresholds import KEYS, RULES, Options
+
+    if not 0 < tail < 1 or not 0 < stop_share < 1 or min_documents < 1:
+        raise ConfigError("--tail and --stop-share are shares between 0 and 1, --min-documents is 1 or more")
+    by_key = {}
+    keys = list(dict.fromkeys(key for key, _ in KEYS))
+    for text in rules:
+        key, _, name = text.rpartition("=")
+        if name not in RULES or (key and key not in keys):
+            raise ConfigError(
+                f"--rule {text}: not a rule" if name not in RULES else f"--rule {text}: no such key",
+                hint=", ".join(RULES if name not in RULES else keys),
+            )
+        by_key[key] = name
+    every = by_key.pop("", "mean_std")
+    return Options(rules=by_key, rule=every, tail=tail, stop_share=stop_share, min_documents=min_documents)
+
+
+def _print(lang: str, documents: int, path: str, fitted: "list[Fitted]") -> None:
+    from curate.cli.console import cell, table
+
+    print(f"{lang}  {documents:,} documents  {path}")
+    rows = [("key", "value", "fails", "rule")]
+    for one in fitted:
+        key = f"{one.key} {one.n}" if one.n else one.key
+        value = " ".join(one.value) if isinstance(one.value, tuple) else f"{one.value:.3f}"
+        rows.append((f"  {key}", cell(value), "" if one.dropped is None else f"{one.dropped:.2%}", one.rule))
+    print("\n".join(table(rows, right=(2,))) + "\n")
+
+
+def _say_refused(refused: dict[str, str], output: str) -> None:
+    from curate.cli.console import say
+
+    for lang, why in refused.items():
+        say(f"no file for {lang}: {why}")
+    say(f"next  thresholds: {output}  in gopher_quality, gopher_repetition, fineweb_quality and language_id")
