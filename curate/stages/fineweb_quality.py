@@ -62,9 +62,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     short_line_chars: int = 30  # characters of the longest short line
     max_dup_line_chars_ratio: float = 0.01  # largest share of characters in lines seen before
     max_newlines_ratio: float = 0.3  # most newlines per word
-    thresholds: str = (
-        ""  # folder of YAML files, one per `lang`: lines that end like a sentence, newlines per word
-    )
+    thresholds: str = ""  # folder of YAML files, one per `lang`: lines that end, newlines per word
     words: Literal["unicode", "datatrove"] = "unicode"  # whose words are counted
     words_lang: str = "eng"  # with `words: datatrove`: datatrove's code of the tokenizer
 

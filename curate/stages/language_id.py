@@ -28,7 +28,7 @@ WRITES = {"lang": pa.string(), "lang_score": pa.float32()}
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model: str = "lid176"  # a model of `curate models`, or a path to a fastText .bin or .ftz
-    thresholds: str = ""  # folder of YAML files, one per language, whose `language_score` is the least score
+    thresholds: str = ""  # folder of YAML files, one per language, with `language_score`
 
     def __post_init__(self) -> None:
         _thresholds.check(self.thresholds, ["min_score"])
