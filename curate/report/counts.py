@@ -44,7 +44,7 @@ class Mark(msgspec.Struct, kw_only=True):
     """A threshold in a histogram."""
 
     reason: str
-    bound: float
+    bound: float | None  # None: another one for each language
     keeps: Literal["min", "max"]
     dropped: int  # rows that this rule dropped
 
@@ -168,8 +168,8 @@ class Counter:
         )[0]
         if low is None:
             return None
-        bounds = [rule.bound for rule in rules]
-        log = low >= 0 and max(far, *bounds) > 50 * max(near, 1) and whole
+        bounds = [rule.bound for rule in rules if rule.bound is not None]
+        log = low >= 0 and max([far, *bounds]) > 50 * max(near, 1) and whole
         edges = _edges(low, high, near, far, bounds, log, whole)
         value = "log10(v + 1)" if log else "v"
         first, last = ((math.log10(e + 1) if log else e) for e in (edges[0], edges[-1]))
@@ -195,17 +195,18 @@ def _edges(
     low: float, high: float, near: float, far: float, bounds: Sequence[float], log: bool, whole: bool
 ) -> list[float]:
     """Edges of bins between all but the outermost values, the first threshold on an edge."""
-    start, stop = min(max(low, near), *bounds), max(min(high, far), *bounds)
+    start, stop = min([max(low, near), *bounds]), max([min(high, far), *bounds])
+    on_edge = bounds[0] if bounds else start
     if log:
         width = (math.log10(stop + 1) - math.log10(start + 1) or 1) / BINS
-        at = math.log10(bounds[0] + 1)
+        at = math.log10(on_edge + 1)
         first = at - math.ceil((at - math.log10(start + 1)) / width - 1e-9) * width
         return [10 ** (first + i * width) - 1 for i in range(BINS + 2)]
     if whole and stop - start < 2 * BINS:
         return [math.floor(start) + float(i) for i in range(math.floor(stop) - math.floor(start) + 2)]
     stop += (stop - start) * 0.04 or 1.0
     width = (stop - start) / BINS
-    first = bounds[0] - math.ceil((bounds[0] - start) / width - 1e-9) * width
+    first = on_edge - math.ceil((on_edge - start) / width - 1e-9) * width
     return [first + i * width for i in range(BINS + 2)]
 
 

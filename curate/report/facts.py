@@ -7,8 +7,8 @@ import msgspec
 
 from curate.engine.journal import MANIFEST, Entry, StepCount, totals
 from curate.engine.plan import Plan
-from curate.engine.result import Result
-from curate.engine.unit import PLAN
+from curate.engine.result import Result, read_manifest
+from curate.engine.unit import read_plan
 from curate.errors import ConfigError, DataError
 from curate.io.files import Folder
 from curate.recipe.recipe import CHECKPOINT, DropSample
@@ -67,18 +67,12 @@ def read_facts(path: str) -> Facts:
     folder = Folder(path)
     if folder.local is None:
         raise ConfigError("only local folders can be looked at", hint="copy the dataset here")
-    try:
-        plan = msgspec.json.decode(folder.read(PLAN), type=Plan)
-        result = msgspec.json.decode(folder.read(MANIFEST), type=Result)
-    except FileNotFoundError as error:
-        known = folder.exists(PLAN)
-        hint = (
-            f"`curate status {path}` says how far the run is" if known else "`curate ls runs` lists outputs"
-        )
-        what = "is not complete" if known else "is not the output of a run"
-        raise DataError(f"{path} {what}", hint=hint) from error
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise DataError(f"{path}: {error}", hint="`curate verify` finds what is damaged") from None
+    plan = read_plan(folder)
+    if plan is None:
+        raise DataError(f"{path} is not the output of a run", hint="`curate ls runs` lists outputs")
+    if not folder.exists(MANIFEST):
+        raise DataError(f"{path} is not complete", hint=f"`curate status {path}` says how far the run is")
+    result = read_manifest(folder)
     if plan.recipe.output.format != "parquet":
         raise ConfigError("only Parquet datasets can be looked at", hint="`output: {format: parquet}`")
     use_stages(plan)

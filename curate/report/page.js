@@ -33,6 +33,12 @@
     return node;
   }
 
+  function fill(id, ...children) { // draws anew what holds buttons: the one at the same place keeps the focus
+    const buttons = () => [...$(id).querySelectorAll("button")], held = buttons().indexOf(document.activeElement);
+    $(id).replaceChildren(...children);
+    if (held >= 0 && buttons()[held]) buttons()[held].focus({ preventScroll: true });
+  }
+
   // Colours: one for each stage that is blamed, in the order of the recipe.
   const stages = [...new Set(page.reasons.map((reason) => reason.stage))];
   const colour = (stage) => `var(--s${stages.indexOf(stage) % 8})`;
@@ -98,7 +104,7 @@
   function drawReasons() {
     const now = rows();
     const most = Math.max(1, ...now.dropped);
-    $("reason-list").replaceChildren(...stages.map((stage) => {
+    fill("reason-list", ...stages.map((stage) => {
       const of = page.reasons.map((r, i) => [r, i]).filter(([r]) => r.stage === stage);
       const total = sum(of.map(([, i]) => now.dropped[i]));
       return make("div", { class: "group" },
@@ -107,12 +113,12 @@
           make("span", { class: "what" }, words(r), r.rule ? make("small", {}, r.rule) : null), make("span", { class: "num" }, count(now.dropped[i])), make("span", { class: "num pale" }, share(now.dropped[i], now.all)),
           make("span", { class: "fill", style: { width: `calc(${(100 * now.dropped[i]) / most}% - 16px * ${now.dropped[i] / most})`, background: colour(stage) } }))));
     }));
-    if (!stages.length) $("reason-list").replaceChildren(make("p", { class: "empty" }, "Nothing was dropped."));
+    if (!stages.length) fill("reason-list", make("p", { class: "empty" }, "Nothing was dropped."));
   }
 
   function drawWhere() {
     if (!page.dimensions.length) { $("where").hidden = true; return; }
-    $("where-tabs").replaceChildren(...page.dimensions.map((dimension, i) => make("button", { role: "tab", type: "button", "aria-selected": String(i === tab), tabindex: i === tab ? 0 : -1, on: { click: () => { tab = i; whole = false; drawWhere(); }, keydown: (event) => {
+    fill("where-tabs", ...page.dimensions.map((dimension, i) => make("button", { role: "tab", type: "button", "aria-selected": String(i === tab), tabindex: i === tab ? 0 : -1, on: { click: () => { tab = i; whole = false; drawWhere(); }, keydown: (event) => {
       const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
       if (by) { tab = (tab + by + page.dimensions.length) % page.dimensions.length; drawWhere(); $("where-tabs").children[tab].focus(); }
     } } }, dimension.name)));
@@ -120,7 +126,7 @@
     const total = (value) => value.kept + sum(Object.values(value.dropped));
     const most = Math.max(1, ...dimension.values.filter((value) => !value.others).map(total));
     const shown = whole || dimension.values.length <= FEW + 2 ? dimension.values : dimension.values.slice(0, FEW);
-    $("where-rows").replaceChildren(make("div", { class: "head" }, make("div", {}, dimension.name), make("div", { class: "num" }, "rows"), make("div", {}, "kept, then dropped by stage"), make("div", { class: "num" }, "kept")),
+    fill("where-rows", make("div", { class: "head" }, make("div", {}, dimension.name), make("div", { class: "num" }, "rows"), make("div", {}, "kept, then dropped by stage"), make("div", { class: "num" }, "kept")),
       ...shown.flatMap((value, i) => {
         const all = total(value);
         const on = chosen && chosen.dimension === tab && chosen.value === i;
@@ -165,13 +171,14 @@
       const low = one.edges[0], high = one.edges[one.edges.length - 1], scale = one.log ? (x) => Math.log10(Math.max(x, 0) + 1) : (x) => x;
       const at = (x) => Math.min(W, Math.max(0, (W * (scale(x) - scale(low))) / (scale(high) - scale(low))));
       const svg = draw("svg", { viewBox: `0 -4 ${W} ${H + 24}`, role: "img", "aria-label": `Histogram of ${one.column}` });
-      for (const mark of one.marks) svg.append(draw("rect", { class: "out", x: mark.keeps === "min" ? 0 : at(mark.bound), y: 0, width: mark.keeps === "min" ? at(mark.bound) : W - at(mark.bound), height: H }));
+      const lines = one.marks.filter((mark) => mark.bound !== null); // else each language has its own
+      for (const mark of lines) svg.append(draw("rect", { class: "out", x: mark.keeps === "min" ? 0 : at(mark.bound), y: 0, width: mark.keeps === "min" ? at(mark.bound) : W - at(mark.bound), height: H }));
       const span = (i) => `${i === 0 ? "up" : plain(one.edges[i])} to ${i === one.kept.length - 1 ? "the largest" : plain(one.edges[i + 1])}`;
       svg.append(...bars([{ name: "kept", words: "kept", bins: one.kept }, { name: "here", words: "dropped by this rule", bins: one.here }, { name: "elsewhere", words: "dropped by another", bins: one.elsewhere }], span));
       svg.append(draw("line", { class: "axis", x1: 0, x2: W, y1: H, y2: H }));
       const marks = one.log ? [0, 1, 10, 100, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8].filter((x) => x >= low && x <= high) : ticks(low, high);
       for (const x of marks) { const text = draw("text", { x: at(x), y: H + 14, "text-anchor": at(x) < 12 ? "start" : at(x) > W - 12 ? "end" : "middle" }); text.textContent = plain(x); svg.append(text); }
-      for (const mark of one.marks) {
+      for (const mark of lines) {
         const x = at(mark.bound);
         svg.append(draw("line", { class: "limit", x1: x, x2: x, y1: 6, y2: H }));
         const text = draw("text", { class: "limit-text", x: x + (x > W / 2 ? -5 : 5), y: 14, "text-anchor": x > W / 2 ? "end" : "start" });
@@ -180,7 +187,7 @@
       }
       const name = one.column.startsWith(`${one.stage}_`) ? one.column.slice(one.stage.length + 1) : one.column;
       const dropped = sum(one.marks.map((mark) => mark.dropped));
-      out.push(make("figure", { "data-column": one.column }, make("figcaption", {}, make("b", {}, name.replaceAll("_", " ")), make("span", { title: one.nothing ? `${count(one.nothing)} rows were dropped before, or have no value` : "" }, dropped ? `${count(dropped)} dropped` : "none dropped")), svg));
+      out.push(make("figure", { "data-column": one.column }, make("figcaption", {}, make("b", {}, name.replaceAll("_", " ")), make("span", { title: one.nothing ? `${count(one.nothing)} rows were dropped before, or have no value` : "" }, (dropped ? `${count(dropped)} dropped` : "none dropped") + (lines.length ? "" : ", by language"))), svg));
     }
     $("histograms").replaceChildren(...out);
   }
@@ -229,7 +236,7 @@
       const of = page.reasons.map((r, i) => [r, i]).filter(([r, i]) => r.stage === stage && (now.dropped[i] || reading.reason === i + 1));
       if (of.length) list.push(make("h3", {}, stage), ...of.map(([r, i]) => pick(i + 1, words(r), now.dropped[i])));
     }
-    $("picks").replaceChildren(...list);
+    fill("picks", ...list);
   }
 
   const HIDDEN = /([\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069])/;
@@ -247,7 +254,7 @@
     const documents = sampled(reading.reason);
     reading.number = Math.min(reading.number, Math.max(0, documents.length - 1));
     const one = documents[reading.number];
-    $("pager").replaceChildren(...documents.map((_, i) => make("button", { class: "n", type: "button", "aria-label": `Document ${i + 1}`, "aria-current": String(i === reading.number), on: { click: () => read(reading.reason, i) } }, String(i + 1))), make("span", { class: "hint" }, "← → documents, ↑ ↓ reasons"));
+    fill("pager", ...documents.map((_, i) => make("button", { class: "n", type: "button", "aria-label": `Document ${i + 1}`, "aria-current": String(i === reading.number), on: { click: () => read(reading.reason, i) } }, String(i + 1))), make("span", { class: "hint" }, "← → documents, ↑ ↓ reasons"));
     if (!one) {
       $("text").replaceChildren(make("p", { class: "empty" }, reason || page.rows.kept ? `None of the sampled documents is among the rows chosen above. Try: curate peek ${page.output}${reason ? ` --dropped ${reason.stage}` : ""} --where "..."` : "No row was kept."));
       $("about").replaceChildren();

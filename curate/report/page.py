@@ -169,6 +169,8 @@ def _reasons(facts: Facts, walked: Walk, rules: Sequence[Rule]) -> list[Reason]:
 
 
 def _at(rule: Rule) -> str:
+    if rule.bound is None:
+        return "by language"
     return f"{'≥' if rule.keeps == 'min' else '≤'} {number(rule.bound)}"
 
 

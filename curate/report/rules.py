@@ -21,7 +21,7 @@ class Rule(NamedTuple):
     stage: str  # as in drop_stage
     reason: str
     column: str
-    bound: float
+    bound: float | None  # None: another one for each language
     keeps: Literal["min", "max"]  # min: values from the bound up are good
 
 
@@ -59,6 +59,7 @@ def _of_stage(step: Step) -> Iterator[Rule]:
     """The rules of a stage that judges: its table RULES, or `min_x` and `max_x` of its Config beside a column `x`."""
     spec, config = step.spec(), step.settings()
     columns = spec.columns_written(config)
+    by_language = getattr(config, "thresholds", "")
     module = importlib.import_module(spec.function.__module__)
     listed = getattr(module, "RULES", None) or [
         (field, field.partition("_")[2], field) for field in spec.config.__struct_fields__
@@ -66,11 +67,14 @@ def _of_stage(step: Step) -> Iterator[Rule]:
     for reason, statistic, field in listed:
         name, bound = f"{spec.name}_{statistic}", getattr(config, field, None)
         side, _, _ = field.partition("_")
+        varies = bool(by_language) and field in getattr(module, "BY_LANGUAGE", ())
         if not isinstance(bound, int | float) or isinstance(bound, bool) or not math.isfinite(bound):
             continue
         if side in ("min", "max") and name in columns and f"{spec.name}_pass" in columns:
             keeps: Literal["min", "max"] = "min" if side == "min" else "max"
-            yield Rule(step.name, reason, column_name(step, spec, name), float(bound), keeps)
+            yield Rule(
+                step.name, reason, column_name(step, spec, name), None if varies else float(bound), keeps
+            )
 
 
 def _of_select(step: Step, schema: pa.Schema, wrote: dict[str, str]) -> Iterator[Rule]:

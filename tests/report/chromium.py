@@ -1,6 +1,7 @@
 """Drives a headless Chromium through its DevTools protocol over a pair of pipes: no driver, no library."""
 
 import base64
+import fcntl
 import json
 import os
 import shutil
@@ -29,10 +30,18 @@ class Chromium:
             "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-pipe", "--hide-scrollbars",
             f"--user-data-dir={self._profile.name}",
         ]  # fmt: skip
+        read, write = (fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (to_read, to_write))
+
+        def as_it_expects() -> None:  # commands come in at 3, answers go out at 4
+            os.dup2(read, 3)
+            os.dup2(write, 4)
+
         self._process = subprocess.Popen(
-            ["sh", "-c", f'exec "$0" "$@" 3<&{to_read} 4>&{to_write}', program, *flags],
-            pass_fds=(to_read, to_write), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            [program, *flags], preexec_fn=as_it_expects, pass_fds=(3, 4), stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )  # fmt: skip
+        os.close(read)
+        os.close(write)
         os.close(to_read)
         os.close(to_write)
         self._held = b""
