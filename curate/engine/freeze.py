@@ -35,7 +35,7 @@ from curate.engine.unit import DUPLICATES
 from curate.errors import ConfigError
 from curate.io import inputs, unread
 from curate.io.files import Folder
-from curate.io.inputs import InputFile, Slice
+from curate.io.inputs import Input, InputFile, Slice
 from curate.io.listing import NothingThere, path_that_takes_in
 from curate.io.stamps import is_same
 from curate.recipe.recipe import CHECKPOINT, Recipe
@@ -53,11 +53,16 @@ def freeze(
     *,
     workers: int = 1,
 ) -> Plan:
-    """The plan of a recipe on the input as it is now. Reads every input file once; writes only into `out`."""
-    base = Path(recipe.base)
+    """The plan of a recipe on the input as it is now. Reads every input file once.
+
+    Writes only into `out` and, where the input is downloaded, into the work store.
+    """
+    base, asked = Path(recipe.base), recipe.input.paths
     if recipe.output.path:
         _refuse_output_in_input(recipe, base)
-    root, files = inputs.list_files(recipe.input, base)
+    recipe = msgspec.structs.replace(recipe, input=_settled(recipe, listen))
+    root, files = _list(recipe, store_of(recipe), listen)
+    _fetch(files, recipe, listen)
     schema = inputs.input_schema(root, files, recipe.input)
     check_schema(recipe, schema)
     size = sum(f.size for f in files)
@@ -79,10 +84,34 @@ def freeze(
     parquet_only = all(f.format == "parquet" for f in files)
     return Plan(
         curate=curate.__version__, recipe=whole, digest=recipe_digest(whole),
-        stage_files=tuple(str(Path(f).resolve()) for f in stage_files), root=str(root), files=planned, units=units,
+        stage_files=tuple(str(Path(f).resolve()) for f in stage_files), root=str(root), files=planned, units=units, asked=asked,
         columns=encode_schema(schema), duplicate_ids=duplicates, store=store_of(recipe),
         passes=compile_passes(whole, inputs_digest(planned, recipe), schema, parquet_only),
     )  # fmt: skip
+
+
+def _settled(recipe: Recipe, listen: Listener) -> Input:
+    # the input with commits for branches, and its lists by their full paths
+    found = inputs.pinned(recipe.input, _warn(listen))
+    lists = tuple(os.path.abspath(Path(recipe.base) / file) for file in found.opt_out_files)
+    return msgspec.structs.replace(found, opt_out=lists)
+
+
+def _warn(listen: Listener) -> Callable[[str], None]:
+    return lambda message: listen("warning", {"message": message})
+
+
+def _list(recipe: Recipe, store: str, listen: Listener) -> tuple[str, list[InputFile]]:
+    return inputs.list_files(recipe.input, Path(recipe.base), store, recipe.seed, _warn(listen))
+
+
+def _fetch(files: Sequence[InputFile], recipe: Recipe, listen: Listener) -> None:
+    inputs.fetch(
+        files,
+        recipe.input,
+        _warn(listen),
+        lambda name, size: listen("download", {"file": name, "bytes": size}),
+    )
 
 
 @contextlib.contextmanager
@@ -137,10 +166,18 @@ def store_of(recipe: Recipe) -> str:
     return f"{path if parent.endswith(':/') else parent}/.curate"  # beside a bucket there is nothing
 
 
-def listing_changes(plan: Plan, recipe: Recipe) -> list[str]:
+def _as_planned(recipe: Recipe, plan: Plan, listen: Listener) -> Recipe:
+    """The recipe with its lists in place and, where it asks for what the plan was made of, with the plan's commits."""
+    if recipe.input.paths == plan.asked:
+        paths = msgspec.structs.replace(recipe.input, path=plan.recipe.input.path)
+        recipe = msgspec.structs.replace(recipe, input=paths)
+    return msgspec.structs.replace(recipe, input=_settled(recipe, listen))
+
+
+def listing_changes(plan: Plan, recipe: Recipe, listen: Listener = lambda kind, data: None) -> list[str]:
     """How the input differs from the plan, by name, size and stamp (content where the stamp is another), in words."""
     try:
-        _, files = inputs.list_files(recipe.input, Path(recipe.base))
+        _, files = _list(_as_planned(recipe, plan, listen), plan.store, listen)
     except NothingThere:
         files = []
     now, then = {f.name: f for f in files}, {f.name: f for f in plan.files}
@@ -158,14 +195,20 @@ def listing_changes(plan: Plan, recipe: Recipe) -> list[str]:
 
 
 def _is_other(now: InputFile, then: File) -> bool:
+    if unread.MISSING in (now.format, then.format):
+        return False  # left out of the run, or not at its source any more: what is here is read
     if now.size != then.size or now.format == unread.FORMAT:
         return now.size != then.size
+    if now.remote and now.stamp != then.stamp and not os.path.exists(now.path):
+        return True
     return now.stamp != then.stamp and not is_same(now.path, then.stamp, then.digest)
 
 
-def relocated(plan: Plan, recipe: Recipe) -> Plan:
-    """The plan reading its files, found unchanged, where the recipe now says they are."""
-    root, files = inputs.list_files(recipe.input, Path(recipe.base))
+def relocated(plan: Plan, recipe: Recipe, listen: Listener = lambda kind, data: None) -> Plan:
+    """The plan reading its files, found unchanged, where the recipe now says they are; downloads are made good."""
+    recipe = _as_planned(recipe, plan, listen)
+    root, files = _list(recipe, plan.store, listen)
+    _fetch(files, recipe, listen)
     stamps = {f.name: f.stamp for f in files}
     planned = tuple(msgspec.structs.replace(f, stamp=stamps.get(f.name, f.stamp)) for f in plan.files)
     return msgspec.structs.replace(plan, root=str(root), files=planned)

@@ -26,6 +26,7 @@ from curate.errors import ConfigError, DataError
 from curate.io import unread
 from curate.io.files import is_remote, sha256_of
 from curate.io.inputs import InputFile, Slice
+from curate.io.opt_out import sha256_of_list
 from curate.io.sources import join
 from curate.io.stamps import is_same
 from curate.recipe.recipe import CHECKPOINT, Recipe, Step
@@ -61,6 +62,7 @@ class File(msgspec.Struct, frozen=True):
     size: int
     digest: str
     stamp: str = ""  # of the time it was listed; names nothing
+    etag: str = ""  # of what was downloaded, as its source said
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +80,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     passes: tuple[Pass, ...]
     store: str
     duplicate_ids: bool = False
+    asked: tuple[str, ...] = ()  # the input's paths in the recipe; the plan's have commits for branches
 
     def input_schema(self) -> pa.Schema:
         return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(self.columns)))
@@ -91,7 +94,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     def check_unchanged(self, slices: Sequence[Slice]) -> None:
         """DataError when a file of a unit is not what it was: what is read has the planned content's name."""
-        for name in sorted({s.path for s in slices if s.format != unread.FORMAT}):
+        for name in sorted({s.path for s in slices if s.format not in unread.FORMATS}):
             file = self.files[bisect.bisect_left(self.files, name, key=lambda f: f.name)]
             address = join(self.root, name)
             with contextlib.suppress(FileNotFoundError):  # reading says that
@@ -298,7 +301,12 @@ def inputs_digest(files: Sequence[File], recipe: Recipe) -> str:
 def _reading(recipe: Recipe) -> dict[str, Any]:
     # how the input is read, not where it lies
     reading: dict[str, Any] = msgspec.to_builtins(recipe.input)
-    del reading["path"]
+    for key in ("path", "opt_out", "allow_missing", "retry_seconds"):
+        del reading[key]
+    if not reading["tdm"]:
+        del reading["tdm"]  # plans made before there was such a key stay what they are
+    if lists := recipe.input.opt_out_files:
+        reading["opt_out"] = [sha256_of_list(os.path.join(recipe.base, file)) for file in lists]
     return reading
 
 
@@ -371,4 +379,5 @@ def check_schema(recipe: Recipe, schema: pa.Schema) -> pa.Schema:
 
 
 def planned_file(file: InputFile, digest: str) -> File:
-    return File(file.name, file.format, file.size, digest, file.stamp)
+    etag = file.remote.etag if file.remote else ""
+    return File(file.name, file.format, file.size, digest, file.stamp, etag)

@@ -9,6 +9,7 @@ from curate.engine import journal
 from curate.engine.journal import MANIFEST, Entry
 from curate.engine.plan import Pass, Plan
 from curate.errors import COMPLETE, QUARANTINED, DataError
+from curate.io import unread
 from curate.io.files import Folder
 
 
@@ -39,6 +40,7 @@ class Result(msgspec.Struct, kw_only=True):
     bytes_in: int = 0
     quarantined: dict[str, int] = {}  # reason -> rows
     killed_ids: list[str] = []  # quarantined by deadline or memory
+    missing: list[str] = []  # files asked for that were not at their source; `allow_missing` allows them
     passes: list[dict[str, Any]] = []
     digest: str = ""
     fresh_units: int = 0  # done by this very call; 0 when nothing was left to do
@@ -76,6 +78,7 @@ def summarise(plan: Plan, totals: Mapping[int, Entry], output: str) -> Result:
         digest=plan.digest,
         quarantined={},
         killed_ids=[],
+        missing=[f.name for f in plan.files if f.format == unread.MISSING],
         passes=[],
     )
     for one in rows_passes:

@@ -84,7 +84,7 @@ def plan_or_resume(
             f"{out.path} holds a run of another recipe (or of other stage versions)",
             hint="choose another output, or make this one anew with --fresh; passes both recipes share are not run again",
         )
-    changes = listing_changes(plan, recipe)
+    changes = listing_changes(plan, recipe, listen)
     if out.exists(MANIFEST):
         return plan, _still_complete(out, changes)
     gone = [c for c in changes if not c.startswith("new")]
@@ -98,7 +98,7 @@ def plan_or_resume(
             "warning",
             {"message": f"{'; '.join(changes)}: not part of this run, whose plan was frozen before"},
         )
-    renewed = with_guards_of(relocated(plan, recipe), recipe, stage_files)
+    renewed = with_guards_of(relocated(plan, recipe, listen), recipe, stage_files)
     if renewed != plan:
         out.replace(PLAN, msgspec.json.format(msgspec.json.encode(renewed), indent=1))
     if any(pass_folder(renewed, out.path, one).exists(journal.JOURNAL) for one in renewed.passes):

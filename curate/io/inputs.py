@@ -11,7 +11,9 @@ import pyarrow as pa
 from curate.errors import ConfigError, DataError
 from curate.io import documents, jsonl, parquet, unread, warc
 from curate.io.batches import Batcher
+from curate.io.fetched import fetch, pinned
 from curate.io.listing import list_files
+from curate.io.opt_out import opt_out
 from curate.io.slices import (
     LINK_BYTES,
     LINK_END,
@@ -35,8 +37,10 @@ __all__ = [
     "LinkEnd",
     "Report",
     "Slice",
+    "fetch",
     "input_schema",
     "list_files",
+    "pinned",
     "read",
     "scan",
 ]
@@ -63,7 +67,7 @@ def input_schema(root: str, files: Sequence[InputFile], config: Input) -> pa.Sch
             columns = parquet.columns(file, config)
         elif file.format == "jsonl":
             columns = jsonl.columns(keys[file.name], config, file.own_ids)
-        elif file.format == unread.FORMAT:
+        elif file.format in unread.FORMATS:
             continue
         else:
             columns = warc.columns() if file.format == "warc" else documents.columns(file.format)
@@ -78,6 +82,12 @@ def input_schema(root: str, files: Sequence[InputFile], config: Input) -> pa.Sch
             raise ConfigError(
                 f"no file has a column `{theirs}`", hint=near_names(theirs, list(found)), where="input"
             )
+    if config.opt_out_files and "url" not in found:
+        raise ConfigError(
+            "`opt_out` goes by `url`, and no file of the input has one",
+            hint="say which column it is: columns: {url: ...}",
+            where="input",
+        )
     found.setdefault("text", (CORE["text"], ""))
     first = [name for name in (*CORE, "source_id", "html") if name in found]
     order = first + [name for name in found if name not in first and name != "extra"]
@@ -148,8 +158,10 @@ def scan(
     if file.format == "jsonl":
         return jsonl.scan(file, config, schema, unit_bytes, on_id, max_document_bytes=max_document_bytes)
     if file.format == "warc":
-        return warc.scan(file, unit_bytes, on_id, max_document_bytes=max_document_bytes)
-    if file.format == unread.FORMAT:
+        return warc.scan(
+            file, unit_bytes, on_id, max_document_bytes=max_document_bytes, opt_out=opt_out(config)
+        )
+    if file.format in unread.FORMATS:
         return unread.scan(file)
     return documents.scan(file)
 
@@ -186,7 +198,7 @@ def read(
                 max_document_bytes=max_document_bytes,
             )
             continue
-        if part.format == unread.FORMAT:
+        if part.format in unread.FORMATS:
             unread.read(part, report)
             continue
         for item in _rows(root, part, config, schema, report, max_document_bytes, first_link):
@@ -204,5 +216,7 @@ def _rows(
     if part.format == "jsonl":
         return jsonl.read(root, part, config, schema, report, max_document_bytes=cap, first_link=first_link)
     if part.format == "warc":
-        return warc.read(root, part, report, max_document_bytes=cap, first_link=first_link)
-    return documents.read(root, part, report, max_document_bytes=cap)
+        return warc.read(
+            root, part, report, max_document_bytes=cap, first_link=first_link, opt_out=opt_out(config)
+        )
+    return documents.read(root, part, report, max_document_bytes=cap, opt_out=opt_out(config))

@@ -23,6 +23,10 @@ class Input(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     format: str | None = None  # warc, jsonl, parquet, html, text or code; by file ending when left out
     id: str | None = None  # column that holds the id
     columns: dict[str, str] = {}  # our name -> the file's name: {text: content}
+    opt_out: str | tuple[str, ...] = ()  # files of domains and URLs that are never read, one per line
+    tdm: bool = False  # honour tdm-reservation, noai and noimageai in HTTP headers and meta tags
+    allow_missing: int = 0  # of the files asked of Common Crawl: so many may not be there
+    retry_seconds: int = 900  # how long downloads may wait, all together, for a source that is busy
 
     def __post_init__(self) -> None:
         names = list(self.columns.values())
@@ -44,9 +48,24 @@ class Input(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return (self.path,) if isinstance(self.path, str) else self.path
 
     @property
+    def opt_out_files(self) -> tuple[str, ...]:
+        return (self.opt_out,) if isinstance(self.opt_out, str) else self.opt_out
+    @property
     def id_column(self) -> str | None:
         """The file's column that becomes `id`, when the recipe names one."""
         return self.id or self.columns.get("id")
+
+
+class Remote(msgspec.Struct, frozen=True):
+    """What is downloaded before it is read."""
+
+    address: str  # http(s)://, or any that fsspec opens
+    size: int  # bytes to come
+    etag: str = ""
+    seconds: int = 0  # since 1970, when it was written, as its source says
+    sha256: str = ""  # where the source knows it
+    ranges: tuple[tuple[int, int], ...] = ()  # (offset, length): only these bytes of it, one after another
+    missing: str = ""  # why there is none
 
 
 class InputFile(msgspec.Struct, frozen=True):
@@ -60,6 +79,7 @@ class InputFile(msgspec.Struct, frozen=True):
     stamp: str = (
         ""  # changes when the file is written: its time locally, an etag or time in a store; '' unknown
     )
+    remote: Remote | None = None  # where `path` comes from
 
 
 class Slice(msgspec.Struct, frozen=True):

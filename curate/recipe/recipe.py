@@ -5,8 +5,10 @@ Precedence: flag > recipe > CURATE_* environment > default; `Recipe.origins` say
 
 import copy
 import difflib
+import math
 import os
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -209,7 +211,7 @@ def _build(name: str, keys: dict[str, Any], index: int, seed: int, place: Place,
         keys.setdefault("seed", seed)
     config = _convert(keys, spec.config, place, tree, f" in `stages[{index}]` ({name})", [*_STEP_KEYS])
     step: Step = _convert(
-        {"index": index, "stage": name, "name": name, **extra, "config": msgspec.to_builtins(config)},
+        {"index": index, "stage": name, "name": name, **extra, "config": _finite(msgspec.to_builtins(config))},
         Step,
         place,
         tree,
@@ -222,6 +224,13 @@ def _build(name: str, keys: dict[str, Any], index: int, seed: int, place: Place,
         if not 0 <= (getattr(step, guard) or 0) <= 1:
             raise ConfigError(f"`{guard}` is a share from 0 to 1", where=tree.place((*place, guard)))
     return step
+
+
+def _finite(value: Any) -> Any:
+    # a plan is JSON, which has no infinity; no statistic reaches the largest number either
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return math.copysign(sys.float_info.max, value) if isinstance(value, float) and math.isinf(value) else value
 
 
 def _convert(

@@ -17,7 +17,7 @@ _MAX_BYTES = 1 << 20
 _MAX_DEPTH = 50
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _NUMBER = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?")
-_WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
+_WORDS = {"true": True, "false": False, "null": None, "~": None, "": None, ".inf": float("inf")}
 
 
 @dataclass

@@ -1,5 +1,6 @@
 import contextlib
 import copy
+import sys
 
 import pytest
 from hypothesis import given
@@ -28,6 +29,13 @@ def error(text, **options):
     with pytest.raises(ConfigError) as caught:
         recipe(text, **options)
     return caught.value
+
+
+def test_an_infinite_bound_is_the_largest_number_so_that_the_plan_can_hold_it():
+    text = "input: {path: x}\nstages: [gopher_repetition: {max_dup_lines_ratio: .inf}]\n"
+    assert recipe(text).steps[0].config["max_dup_lines_ratio"] == sys.float_info.max
+    tree = {"input": {"path": "x"}, "stages": [{"gopher_repetition": {"max_dup_lines_ratio": float("inf")}}]}
+    assert from_tree(Tree(tree, "recipe")).steps[0].config["max_dup_lines_ratio"] == sys.float_info.max
 
 
 def test_a_good_recipe_is_read():
