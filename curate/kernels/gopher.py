@@ -56,10 +56,11 @@ def quality_counts(
     stop_words: Sequence[tuple[str, ...]],
     group: npt.NDArray[np.int64] | None = None,
     given: Given | None = None,
+    distinct: bool = True,
 ) -> npt.NDArray[np.int64]:
     """Counts of each row of a string column, int64 (n, 10).
 
-    STOP_WORDS counts distinct ones, of stop_words[group[row]] (group None: all rows have the first).
+    STOP_WORDS counts those of stop_words[group[row]] (group None: all rows have the first), each once if `distinct`.
     """
     n = len(offsets) - 1
     lists = [_hashes(words) for words in stop_words]
@@ -68,7 +69,7 @@ def quality_counts(
     out = np.zeros((n, 10), np.int64)
     _quality(
         data, offsets, *(given or none_given(n)), np.concatenate([np.zeros(0, np.uint64), *lists]), stop_offsets,
-        np.zeros(n, np.int64) if group is None else group, longest, out,
+        np.zeros(n, np.int64) if group is None else group, longest, distinct, out,
     )  # fmt: skip
     return out
 
@@ -92,7 +93,7 @@ def repetition_counts(
 @nb.njit(nogil=True, cache=True)
 def _quality(
     data: Bytes, offsets: Longs, given: Longs, starts: Longs, kinds: tuple[Bytes, Bytes], stop_hashes: Hashes,
-    stop_offsets: Longs, group: Longs, longest_stop: int, out: Longs,
+    stop_offsets: Longs, group: Longs, longest_stop: int, distinct: bool, out: Longs,
 ) -> None:  # fmt: skip
     longest = np.max(offsets[1:] - offsets[:-1]) if len(out) else 0
     kind = np.empty(longest + 1, np.uint8)
@@ -118,6 +119,7 @@ def _quality(
             is_given,
             stop_hashes[a:b],
             longest_stop,
+            distinct,
             seen[a:b],
             out[row],
         )
@@ -127,7 +129,7 @@ def _quality(
 @nb.njit(nogil=True, cache=True)
 def _count_words(
     text: Bytes, row: int, n: int, kind: Bytes, at: Longs, chars: Longs, begins: Bytes, is_given: bool,
-    stop_hashes: Hashes, longest_stop: int, seen: Longs, out: Longs,
+    stop_hashes: Hashes, longest_stop: int, distinct: bool, seen: Longs, out: Longs,
 ) -> None:  # fmt: skip
     """Words and the lines they stand in, in one scan."""
     words, word_chars, tokens, alpha_tokens, stop_words = 0, 0, 0, 0, 0
@@ -158,10 +160,10 @@ def _count_words(
         if alpha or digit:
             words += 1
             word_chars += chars[end] - chars[i]
-        if stop_words < len(stop_hashes) and at[end] - at[i] <= longest_stop:
+        if (stop_words < len(stop_hashes) or not distinct) and at[end] - at[i] <= longest_stop:
             h = hash_bytes(text, at[i], at[end])
             q = np.searchsorted(stop_hashes, h)
-            if q < len(stop_hashes) and stop_hashes[q] == h and seen[q] != row:
+            if q < len(stop_hashes) and stop_hashes[q] == h and (seen[q] != row or not distinct):
                 seen[q] = row
                 stop_words += 1
         i = end

@@ -11,7 +11,7 @@ Writes  gopher_quality_pass, _reason, _value, _threshold  of the first failing r
         gopher_quality_bullet_lines_ratio    float32 (n,), in [0, 1]; null where there is no line
         gopher_quality_ellipsis_lines_ratio  float32 (n,), in [0, 1]; null where there is no line
         gopher_quality_alpha_words_ratio     float32 (n,), in [0, 1]: words of any kind that hold a letter; null likewise
-        gopher_quality_num_stop_words        int32 (n,), different stop words in the text
+        gopher_quality_num_stop_words        int32 (n,), stop words in the text; `distinct_stop_words`: each once
 Rows    all kept, in order; the recipe's `select` decides
 Words   `words: unicode`: those of `curate.kernels.words`; of a text mostly Chinese, Japanese, Thai, Lao, Burmese or
         Khmer those of ICU's dictionaries; a text mostly in another script without spaces (Tibetan, Yi, Javanese,
@@ -84,7 +84,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_bullet_lines_ratio: float = 0.9  # largest share of lines that start with - or •
     max_ellipsis_lines_ratio: float = 0.3  # largest share of lines that end with an ellipsis
     min_alpha_words_ratio: float = 0.8  # smallest share of words, punctuation included, with a letter
-    min_stop_words: int = 2  # fewest different stop words
+    min_stop_words: int = 2  # fewest stop words
+    distinct_stop_words: bool = True  # count each stop word once; false counts all it stands, as DCLM does
     stop_words: tuple[str, ...] = ("the", "be", "to", "of", "and", "that", "have", "with")  # case counts
     thresholds: str = ""  # folder of YAML files, one per `lang`: word lengths, alphabetic words, stop words
     words: Literal["unicode", "datatrove"] = "unicode"  # whose words are counted
@@ -99,7 +100,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 raise ConfigError(
                     f"`stop_words` holds {word!r}, which is not one word", hint='as in ["the", "and"]'
                 )
-        if len(set(self.stop_words)) < self.min_stop_words:
+        if len(set(self.stop_words)) < (self.min_stop_words if self.distinct_stop_words else 1):
             raise ConfigError(
                 f"`min_stop_words` is {self.min_stop_words}, but there are only {len(set(self.stop_words))} stop words",
                 hint="`min_stop_words: 0` turns the rule off",
@@ -137,7 +138,7 @@ def gopher_quality(batch: pa.RecordBatch, config: Config) -> pa.RecordBatch:
         rows = _thresholds.by_row(config.thresholds, batch["lang"], BY_LANGUAGE)
         stop_words, group, bounds = rows.stop_words, rows.group, rows.bounds
         refused[_thresholds.NO_THRESHOLDS] = rows.missing
-    counts = gopher.quality_counts(data, offsets, stop_words, group, found.given).T  # (counts, n)
+    counts = gopher.quality_counts(data, offsets, stop_words, group, found.given, config.distinct_stop_words).T
     words, tokens, lines = counts[gopher.WORDS], counts[gopher.TOKENS], counts[gopher.LINES]
     measured = {
         "num_words": words.astype(float),

@@ -269,3 +269,16 @@ def test_decisions_agree_with_datatrove(shared_data: Path) -> None:
     agreed = sum(row["pass"] == keep for row, keep in zip(run(texts), kept, strict=True))
     assert 0.2 < sum(kept) / len(kept) < 0.95
     assert agreed / len(texts) >= 0.98
+
+
+def test_stop_words_by_occurrence() -> None:
+    text = "the house, the story" + " house" * 60
+    assert run([text])[0]["num_stop_words"] == 1
+    counted = run([text, "of of of the " * 20], Config(distinct_stop_words=False))
+    assert [row["num_stop_words"] for row in counted] == [2, 80]
+    assert counted[0]["pass"]
+    many = Config(stop_words=("the",), min_stop_words=3, distinct_stop_words=False)
+    assert [row["pass"] for row in run(["the " * 3 + "house " * 60, "the " * 2 + "house " * 60], many)] == [
+        True,
+        False,
+    ]
