@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
+from curate.io.opt_out import REASON, OptOut
 from curate.io.slices import FileScan, InputFile, Report, Row, Slice
 from curate.io.sources import DigestingFile, join, open_source
 from curate.schema import CORE, RAW_CAP_BYTES, row_id
@@ -40,10 +41,15 @@ def scan(file: InputFile) -> FileScan:
         )
 
 
-def read(root: str, part: Slice, report: Report, *, max_document_bytes: int) -> Iterator[tuple[int, Row]]:
-    """The row of a file."""
+def read(
+    root: str, part: Slice, report: Report, *, max_document_bytes: int, opt_out: OptOut | None = None
+) -> Iterator[tuple[int, Row]]:
+    """The row of a file; none when the page says that it is not to be used."""
     with open_source(join(root, part.path)) as source:
         data = source.read(max_document_bytes + 1)
+    if opt_out and part.format == "html" and opt_out.in_page(data):
+        report.skip(REASON)
+        return
     row: Row = {"id": row_id(part.path, 0), "source": part.path}
     if len(data) > max_document_bytes:
         reason, error = "too_long", f"the file is longer than {max_document_bytes:,} bytes"

@@ -6,7 +6,7 @@ other value its JSON text (so 17 is "17"). Keys that have no column stay, value 
 `extra`, sorted by key; of a key written twice the last one counts.
 
 Rows     bad_json, bad_utf8 (a lone surrogate too), bad_type, bad_id, null_text, too_long are quarantined, one row
-         each; blank lines are skipped. A stream that ends early or breaks is one row more: truncated, corrupt_stream
+         each; blank lines are skipped, and lines whose owner said no (opt_out), bad ones too. A stream that ends early or breaks is one row more: truncated, corrupt_stream
 Differs  an input may name `licence` for `license`; of the two the first in a line counts, the other is in `extra`
 """
 
@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
+from curate.io.opt_out import REASON, OptOut, opt_out
 from curate.io.slices import FileScan, Input, InputFile, LinkEnd, Report, Row, Slice, by_links
 from curate.io.sources import (
     BrokenStream,
@@ -130,7 +131,8 @@ def scan(
     with DigestingFile(open_source(file.path)) as source:
         if on_id and id_key(config, file.own_ids):
             parse = _Parser(whole, config, schema, max_document_bytes)
-            _report_ids(_stream(source, file.path, 0, None), parse, on_id, _longest(max_document_bytes))
+            lines = _lines(_stream(source, file.path, 0, None), 0, 0, _longest(max_document_bytes))
+            _report_ids(lines, parse, on_id, _longest(max_document_bytes), opt_out(config))
         if compression(file.path):
             return FileScan(source.hexdigest(), [whole] if file.size else [], None)
         cuts = _cut(source, unit_bytes)
@@ -163,16 +165,22 @@ def _cut(source: Source, unit_bytes: int) -> list[tuple[int, int]]:
 
 
 def _report_ids(
-    stream: Iterator[bytes], parse: "_Parser", on_id: Callable[[int, str], None], longest: int
+    lines: Iterator[Line],
+    parse: "_Parser",
+    on_id: Callable[[int, str], None],
+    longest: int,
+    refused: OptOut | None,
 ) -> None:
     # parses each line as `read` does: of two rows with one id the first that can be read is kept
-    for offset, ordinal, line, length, error in _lines(stream, 0, 0, longest):
+    for offset, ordinal, line, length, error in lines:
         line = line if offset else line.removeprefix(_BOM)
         if not error and length <= longest and line and not line.isspace():
             try:
-                on_id(ordinal, parse(line, ordinal)["id"])
+                row = parse(line, ordinal)
             except _Bad:
                 continue  # quarantined when it is read
+            if not refused or not refused.has_row(row.get("url"), row.get("html")):
+                on_id(ordinal, row["id"])
 
 
 def _longest(max_document_bytes: int) -> int:
@@ -193,7 +201,7 @@ def read(
     """Rows of a slice, each with its size in bytes, and the link ends of a chain."""
     path = join(root, part.path)
     longest = _longest(max_document_bytes)
-    parse = _Parser(part, config, schema, max_document_bytes)
+    parse, refused = _Parser(part, config, schema, max_document_bytes), opt_out(config)
     with open_source(path) as source:
         lines: Iterator[Line | LinkEnd] = _lines(
             _stream(source, path, part.start, part.stop), part.start, part.ordinal, longest
@@ -213,15 +221,23 @@ def read(
                     raise _Bad(error.reason, error.error)
                 if length > longest:
                     raise _Bad("too_long", f"a line of {length:,} bytes")
-                yield length, parse(data, ordinal)
+                row = parse(data, ordinal)
+                if refused and refused.has_row(row.get("url"), row.get("html")):
+                    report.skip(REASON)
+                    continue
+                yield length, row
             except _Bad as bad:
+                reserved = parse.is_reserved(data, refused) if refused and length <= longest else None
+                if reserved:
+                    report.skip(REASON)
+                    continue
                 report.quarantine(
                     id=row_id(part.path, ordinal),
                     source=part.path,
                     offset=offset,
                     reason=bad.reason,
                     error=bad.error,
-                    raw=data[:RAW_CAP_BYTES],
+                    raw=b"" if refused and reserved is None else data[:RAW_CAP_BYTES],
                 )
 
 
@@ -287,6 +303,15 @@ class _Parser:
             self._seen.update(fields)
             self._learn()
         return row
+
+    def is_reserved(self, line: bytes, opt_out: OptOut) -> bool | None:
+        """Whether a line that is no row is of a page whose owner said no; None where nobody can tell."""
+        try:
+            fields = _fields(line)
+            found = {self._columns[key]: _text_of(raw) for key, raw in fields.items() if key in self._columns}
+        except _NOT_JSON:
+            return None
+        return opt_out.has_row(found.get("url"), (found.get("html") or "").encode())
 
     def _learn(self) -> None:
         ours = {key: column for key, column in self._columns.items() if key in self._seen}

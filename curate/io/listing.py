@@ -8,15 +8,15 @@ names are relative to, is the longest common folder of the paths before their fi
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from curate.errors import ConfigError, DataError
-from curate.io import unread
+from curate.io import fetched, unread
 from curate.io.documents import FORMATS as DOCUMENTS
 from curate.io.files import is_remote
-from curate.io.slices import Input, InputFile, near_names
+from curate.io.slices import Input, InputFile, Remote, near_names
 from curate.io.stamps import is_local, stamp
 
 FORMATS = ("warc", "jsonl", "parquet", *DOCUMENTS)
@@ -36,11 +36,26 @@ class NothingThere(DataError):
     """A path of the input leads to no file."""
 
 
-def list_files(config: Input, base: Path) -> tuple[str, list[InputFile]]:
-    """The input root and its files, sorted by name. Relative paths start from `base`."""
+def list_files(
+    config: Input,
+    base: Path,
+    store: str = ".curate",
+    seed: int = 0,
+    say: Callable[[str], None] = lambda message: None,
+) -> tuple[str, list[InputFile]]:
+    """The input root and its files, sorted by name. Relative paths start from `base`.
+
+    Files of Common Crawl and the hub are listed where they will lie in the work store `store`; `inputs.fetch` brings
+    them. `seed` draws a share of a crawl.
+    """
     if config.format is not None and config.format not in FORMATS:
         hint = near_names(config.format, FORMATS)
         raise ConfigError(f"unknown format `{config.format}`", hint=hint, where="input")
+    if fetched.is_fetched(config):
+        root, remote = fetched.list_remote(config, base, store, seed, say)
+        spelled = set[str]().union(*(_marks(path.partition("://")[2]) for path in config.paths))
+        shown = [(name, about) for name, about in remote if not _marks(name) - spelled]
+        return root, [_fetched_file(root, name, about, config) for name, about in shown]
     sizes: dict[str, int] = {}
     stamps: dict[str, str] = {}
     formats: dict[str, str] = {}
@@ -71,10 +86,23 @@ def list_files(config: Input, base: Path) -> tuple[str, list[InputFile]]:
     return _address(systems[0], root), sorted(found, key=lambda file: file.name)
 
 
+def _fetched_file(root: str, name: str, remote: Remote, config: Input) -> InputFile:
+    globbed = any(set("*?[") & set(path) for path in config.paths)
+    named = any(path.endswith(name) for path in config.paths)
+    format = unread.MISSING if remote.missing else _format(name, config.format, not (globbed or named))
+    if format in DOCUMENTS and not (config.format or globbed or named):
+        format = unread.FORMAT  # README.md of a dataset
+    return InputFile(
+        f"{root}/{name}", name, format, remote.size, stamp=str(remote.seconds * 10**9), remote=remote
+    )
+
+
 def path_that_takes_in(config: Input, base: Path, file: str) -> str:
     """The path of the input that a new file at `file` would belong to; "" when there is none."""
     from fsspec.utils import glob_translate
 
+    if fetched.is_fetched(config):
+        return ""
     for path in config.paths:
         system, address, root, kind = _look(path, base)
         place = _place_below(system, root, file)

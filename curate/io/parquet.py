@@ -2,7 +2,8 @@
 
 Rows     a row whose strings are not UTF-8 is quarantined bad_utf8, one without text and html null_text, one over the
          size limit too_long, one without the mapped id bad_id. What cannot be decoded of a row group is one row each,
-         corrupt_row_group, by ordinal; a file without a readable footer is one row, unreadable_file.
+         corrupt_row_group, by ordinal; a file without a readable footer is one row, unreadable_file. Rows whose owner
+         said no (see opt_out) are skipped, opt_out, bad ones too.
 Scan     the ids of rows that will be quarantined are left out where footer and text can tell: null_text, too_long,
          bad_id, an id that is not UTF-8. What only decoding every column shows (bad_utf8 elsewhere,
          corrupt_row_group) is not seen: such a row, if the first of a repeated id, may cost the later ones.
@@ -21,6 +22,7 @@ from curate.errors import ConfigError, DataError
 from curate.io import hive
 from curate.io.batches import cut, document_bytes
 from curate.io.files import is_remote
+from curate.io.opt_out import REASON, OptOut, opt_out
 from curate.io.slices import FileScan, Input, InputFile, Report, Slice, near_names, row_ids
 from curate.io.sources import DigestingFile, join, open_source
 from curate.schema import CORE, RAW_CAP_BYTES
@@ -157,8 +159,7 @@ def scan(
             if on_id and id_column:
                 names = hive.whole_schema(parquet.schema_arrow).names
                 mapping = file_columns(file.path, names, config, file.own_ids)
-                documents = [theirs for name in ("text", "html") if (theirs := mapping.get(name))]
-                _report_ids(parquet, id_column, documents, on_id, max_document_bytes)
+                _report_ids(parquet, id_column, mapping, on_id, max_document_bytes, opt_out(config))
     except _UNREADABLE as error:
         _only_damage(error)
         return FileScan(digest, [Slice(file.name, "parquet", 0, 0, 0, 0, own_ids=file.own_ids)], None)
@@ -175,20 +176,30 @@ def scan(
 
 
 def _report_ids(
-    parquet: Any, column: str, documents: list[str], on_id: Callable[[int, str], None], cap: int
+    parquet: Any,
+    column: str,
+    mapping: dict[str, str | None],
+    on_id: Callable[[int, str], None],
+    cap: int,
+    refused: OptOut | None,
 ) -> None:
+    documents = [theirs for name in ("text", "html") if (theirs := mapping.get(name))]
+    asked = [theirs for name in ("url", "html") if refused and (theirs := mapping.get(name))]
     start = 0
     for group in range(parquet.metadata.num_row_groups):
         ordinal = start
         footer = parquet.metadata.row_group(group)
         look = _may_be_bad(footer, documents, cap)
-        rows, names = (1 << 10, list({column, *documents})) if look else (1 << 16, [column])
+        rows, names = (1 << 10, [column, *documents]) if look else (1 << 16, [column])
+        names = list({*names, *asked})
         try:
             for batch in parquet.iter_batches(rows, row_groups=[group], columns=names, use_threads=False):
-                bad = _bad_documents(batch, documents, cap) if look else ()
+                bad = _bad_documents(batch, documents, cap) if look else [False] * batch.num_rows
+                for row in _reserved(batch, mapping.get("url"), mapping.get("html"), refused):
+                    bad[row] = True
                 ids = _cast(batch.column(column), pa.string()).cast(pa.binary()).to_pylist()
                 for row, value in enumerate(ids, ordinal):
-                    if value is not None and not (bad and bad[row - ordinal]):
+                    if value is not None and not bad[row - ordinal]:
                         with contextlib.suppress(UnicodeDecodeError):
                             on_id(row, value.decode())
                 ordinal += batch.num_rows
@@ -203,6 +214,21 @@ def _may_be_bad(footer: Any, documents: list[str], cap: int) -> bool:
     chunks = [chunk for chunk in chunks if chunk.path_in_schema in documents]
     whole = any(c.statistics is not None and c.statistics.null_count == 0 for c in chunks)
     return not whole or sum(c.total_uncompressed_size for c in chunks) > cap
+
+
+def _reserved(
+    batch: pa.RecordBatch, url: str | None, html: str | None, refused: OptOut | None
+) -> Iterator[int]:
+    # rows of pages whose owners said no
+    if refused is None:
+        return
+    urls, pages = (
+        _cast(batch.column(name), pa.large_binary()).to_pylist() if name else [None] * batch.num_rows
+        for name in (url, html if refused.tdm else None)
+    )
+    for row, (address, page) in enumerate(zip(urls, pages, strict=True)):
+        if refused.has_row(address.decode("utf-8", "replace") if address else None, page):
+            yield row
 
 
 def _bad_documents(batch: pa.RecordBatch, documents: list[str], cap: int) -> list[bool]:
@@ -314,15 +340,23 @@ class _Rows:
         self._mapping = {ours: theirs for ours, theirs in mapping.items() if ours in schema.names}
         self.theirs = sorted({theirs for theirs in self._mapping.values() if theirs}, key=names.index)
         self._part, self._schema, self._report, self._cap = part, schema, report, max_document_bytes
+        self._opt_out = opt_out(config)
 
     def __call__(self, raw: pa.RecordBatch, ordinal: int) -> pa.RecordBatch:
         batch = pa.RecordBatch.from_arrays(
             [self._column(raw, field, ordinal) for field in self._schema], schema=self._schema
         )
         reasons = self._reasons(raw, batch)
-        if not reasons:
+        url, html = (name if name in self._schema.names else None for name in ("url", "html"))
+        reserved = list(_reserved(batch, url, html, self._opt_out))
+        if not reasons and not reserved:
             return batch
         keep = np.ones(batch.num_rows, bool)
+        if reserved:
+            keep[reserved] = False
+            self._report.skip(REASON, len(reserved))
+        for row in reserved:
+            reasons.pop(row, None)
         for row, (reason, error) in sorted(reasons.items()):
             keep[row] = False
             id_, text = (

@@ -7,7 +7,8 @@ is stored as UTF-8, as nobody sees that header later. `id` is WARC-Record-ID, `u
 
 Rows     skipped: request, warcinfo, metadata, revisit and other types by name; http_status (not 200); not_text.
          Quarantined, one row each: bad_record (header or length that does not fit, broken gzip member, undecodable
-         payload), truncated, corrupt_stream, too_long, bad_utf8. Reading goes on at the next record.
+         payload), truncated, corrupt_stream, too_long, bad_utf8. Reading goes on at the next record. Whose owner said
+         no (see opt_out) is skipped, opt_out, broken or not.
 Differs  fastwarc ends silently at the first thing it cannot read, so warc_frames finds the records and it parses each one;
          a payload whose gzip ends early keeps what was there, and one that only claims an encoding is taken as it is
 """
@@ -22,6 +23,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from curate.errors import DataError
+from curate.io.opt_out import REASON, OptOut
 from curate.io.slices import FileScan, InputFile, LinkEnd, Report, Row, Slice, by_links
 from curate.io.sources import (
     CHUNK_BYTES,
@@ -36,6 +38,7 @@ _HTML = {"text/html", "application/xhtml+xml"}
 _TEXT = {"text/plain", "text/markdown", "text/x-markdown", "text/x-rst", "text/prs.fallenstein.rst"}
 _NO_TYPE = {"", "application/octet-stream", "application/unknown", "unknown", "unknown/unknown", "*/*"}
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.I)
+_TARGET = re.compile(rb"(?im)^WARC-Target-URI[ \t]*:([^\r\n]*)")
 _CHUNK_SIZE = re.compile(rb"(?:\r?\n)?([0-9a-fA-F]{1,8})[^\r\n]{0,256}\r?\n")
 _WIDER = {
     "ascii": "cp1252", "iso8859-1": "cp1252", "iso8859-9": "cp1254", "gb2312": "gb18030", "gbk": "gb18030",
@@ -68,6 +71,7 @@ def scan(
     on_id: Callable[[int, str], None] | None,
     *,
     max_document_bytes: int,
+    opt_out: OptOut | None = None,
 ) -> FileScan:
     """One pass: digest, ids, cuts at the first member (plain: record) after each `unit_bytes` of content."""
     slices: list[Slice] = []
@@ -86,7 +90,7 @@ def scan(
             end = frame.position + frame.length
             # one member around many records can only be read from its start
             packed |= frame.ordinal > member[1] and end - member[2] > unit_bytes
-            if (record := _good(frame, max_document_bytes)) is not None:
+            if (record := _good(frame, max_document_bytes, opt_out)) is not None:
                 rows += 1
                 if on_id and record.id:
                     on_id(frame.ordinal, record.id)
@@ -158,7 +162,13 @@ def _content_type(value: str | None) -> tuple[str, str]:
 
 
 def read(
-    root: str, part: Slice, report: Report, *, max_document_bytes: int, first_link: int = 0
+    root: str,
+    part: Slice,
+    report: Report,
+    *,
+    max_document_bytes: int,
+    first_link: int = 0,
+    opt_out: OptOut | None = None,
 ) -> Iterator[tuple[int, Row] | LinkEnd]:
     """Rows of a slice, each with its size in bytes, and the link ends of a chain."""
     with open_source(join(root, part.path)) as source:
@@ -172,7 +182,7 @@ def read(
         for frame in by_links(found, first_link) if part.chain else found:  # type: ignore[type-var]
             if isinstance(frame, LinkEnd):
                 yield frame
-            elif row := _row(frame, part, report, max_document_bytes):
+            elif row := _row(frame, part, report, max_document_bytes, opt_out):
                 yield row
 
 
@@ -180,16 +190,28 @@ class _Bad(Exception):
     """A record that should be a row and cannot be one: reason, error."""
 
 
-def _good(frame: Frame, cap: int) -> _Record | None:
+def _good(frame: Frame, cap: int, opt_out: OptOut | None) -> _Record | None:
     # the record if `read` makes a row of it; its payload is decoded for that (10% of the scan)
     record = None if frame.reason else _parse(frame.raw)
-    if not record or record.skip:
+    if not record or record.skip or _is_reserved(frame, record, opt_out):
         return None
     try:
-        _document(record, frame.raw, cap)
+        _, document = _document(record, frame.raw, cap)
     except _Bad:
         return None
-    return record
+    return None if opt_out and opt_out.in_page(document.get("html")) else record
+
+
+def _is_reserved(frame: Frame, record: _Record | None, opt_out: OptOut | None) -> bool:
+    # by its address or its HTTP header; the address is looked for in broken records too
+    if opt_out is None:
+        return False
+    end = HEADER_END.search(frame.raw, 0, HEADER_CAP)
+    target = _TARGET.search(frame.raw, 0, end.start() if end else HEADER_CAP)
+    if target and opt_out.has_url(target[1].decode("utf-8", "replace").strip().strip("<>")):
+        return True
+    headers = record.parsed.http_headers if record else None
+    return headers is not None and opt_out.in_headers(headers)
 
 
 def _document(record: _Record, raw: bytes, cap: int) -> tuple[int, Row]:
@@ -199,10 +221,15 @@ def _document(record: _Record, raw: bytes, cap: int) -> tuple[int, Row]:
     return len(payload), {"text": _text(payload, record.charset)}
 
 
-def _row(frame: Frame, part: Slice, report: Report, cap: int) -> tuple[int, Row] | None:
+def _row(
+    frame: Frame, part: Slice, report: Report, cap: int, opt_out: OptOut | None
+) -> tuple[int, Row] | None:
     record = None if frame.reason else _parse(frame.raw)
     if record and record.skip:
         report.skip(record.skip)
+        return None
+    if _is_reserved(frame, record, opt_out):
+        report.skip(REASON)
         return None
     id = record.id if record and record.id else row_id(part.path, frame.ordinal)
     try:
@@ -211,6 +238,9 @@ def _row(frame: Frame, part: Slice, report: Report, cap: int) -> tuple[int, Row]
         if not record:
             raise _Bad("bad_record", "the WARC or HTTP header of this record cannot be read")
         size, document = _document(record, frame.raw, cap)
+        if opt_out and opt_out.in_page(document.get("html")):
+            report.skip(REASON)
+            return None
         row: Row = {
             "id": id,
             "url": _header_text(record, "WARC-Target-URI"),
@@ -220,13 +250,15 @@ def _row(frame: Frame, part: Slice, report: Report, cap: int) -> tuple[int, Row]
         return size, row | document
     except _Bad as bad:
         reason, error = bad.args
+        # of what cannot be read, or holds parts of several records, nobody knows whose page it is
+        unknown = opt_out is not None and (opt_out.tdm or frame.reason or not record)
         report.quarantine(
             id=id,
             source=part.path,
             offset=frame.offset,
             reason=reason,
             error=error,
-            raw=frame.raw[:RAW_CAP_BYTES],
+            raw=b"" if unknown else frame.raw[:RAW_CAP_BYTES],
         )
         return None
 

@@ -1,7 +1,12 @@
 """`read_all`: an input from its listing to its rows, with everything that did not become one."""
 
+import json
+import re
+import subprocess
+import sys
+import urllib.request
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -84,3 +89,39 @@ def read_all() -> Callable[..., Everything]:
         return Everything(path, base, unit_bytes, first_link, reading or {}, **config)
 
     return go
+
+
+class SourceServer:
+    """A web server in a process of its own, which fails as it is told to (source_server.py)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("source_server.py")), str(folder)],
+            stdout=subprocess.PIPE,
+        )
+        assert self._process.stdout
+        self.address = f"http://127.0.0.1:{int(self._process.stdout.readline())}"
+
+    def fail(self, match: str, kind: str, times: int = 1, **how: Any) -> None:
+        """Of the requests that match ("GET /path"), the first `times` fail. What was asked before is forgotten."""
+        body = json.dumps([{"match": match, "kind": kind, "times": times, **how}]).encode()
+        urllib.request.urlopen(f"{self.address}/_faults", body).close()
+
+    def asked(self, match: str = "") -> list[dict[str, Any]]:
+        """The requests so far."""
+        with urllib.request.urlopen(f"{self.address}/_log") as reply:
+            return [one for one in json.load(reply) if re.search(match, f"{one['method']} {one['path']}")]
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Iterator[SourceServer]:
+    folder = tmp_path / "source"
+    folder.mkdir()
+    server = SourceServer(folder)
+    yield server
+    server.stop()

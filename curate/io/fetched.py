@@ -1,0 +1,97 @@
+"""Inputs that are downloaded before they are read (commoncrawl://, hf://): what they mean, and where it comes to lie.
+
+Everything lies in `downloads` of the work store (of the user's cache when that is remote), under the names that it has at
+its source; from there it is read as any local file. What an address means is asked once and kept beside it, in
+`listings`: a published crawl does not change, and an address of the hub is kept by its commit. So a resume asks nobody.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from curate.errors import ConfigError, DataError
+from curate.io import commoncrawl, hub, unread
+from curate.io.download import Patience, Say, download_all
+from curate.io.files import Folder, is_remote
+from curate.io.slices import Input, InputFile, Remote
+
+_NAMED = 20  # missing files in an error
+
+
+class Listing(msgspec.Struct):
+    """What an address means."""
+
+    address: str
+    root: str  # folder in `downloads`
+    files: dict[str, Remote]  # by name in `downloads`
+
+
+def is_fetched(config: Input) -> bool:
+    """Whether an input is downloaded. ConfigError where only a part of it is."""
+    found = {path.startswith((commoncrawl.SCHEME, hub.SCHEME)) for path in config.paths}
+    if len(found) > 1:
+        raise ConfigError("the paths lie on different systems", hint="one input, one system", where="input")
+    return True in found
+
+
+def pinned(config: Input, say: Say) -> Input:
+    """The input with its revisions of the hub as commits."""
+    patience = Patience(config.retry_seconds, say)
+    paths = tuple(hub.pinned(p, patience) if p.startswith(hub.SCHEME) else p for p in config.paths)
+    return config if paths == config.paths else msgspec.structs.replace(config, path=paths)
+
+
+def downloads(store: str) -> Path:
+    """Where downloads lie, always on a local disk."""
+    if not is_remote(store):
+        return Path(store).absolute() / "downloads"
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(os.environ.get("CURATE_CACHE") or Path(cache) / "curate") / "downloads"
+
+
+def list_remote(
+    config: Input, base: Path, store: str, seed: int, say: Say
+) -> tuple[str, list[tuple[str, Remote]]]:
+    """The input root, and (name, file) of what is asked for. DataError when more of it is missing than may be."""
+    patience, folder = Patience(config.retry_seconds, say), downloads(store)
+    found = [_listing(path, base, seed, folder, patience) for path in pinned(config, say).paths]
+    root = os.path.commonpath([listing.root for listing in found])
+    files = {
+        name[len(root) :].lstrip("/"): remote for listing in found for name, remote in listing.files.items()
+    }
+    missing = sorted(name for name, remote in files.items() if remote.missing)
+    if len(missing) > config.allow_missing:
+        raise DataError(
+            f"{len(missing)} of {len(files)} files are not at their source: {', '.join(missing[:_NAMED])}"
+            + (", ..." if len(missing) > _NAMED else ""),
+            hint=f"`input.allow_missing: {len(missing)}` goes on without them; they are counted as skipped",
+            where="input",
+        )
+    return str(folder / root), sorted(files.items())
+
+
+def _listing(path: str, base: Path, seed: int, folder: Path, patience: Patience) -> Listing:
+    common = path.startswith(commoncrawl.SCHEME)
+    identity = commoncrawl.identity(path, seed, base) if common else path
+    kept, name = Folder(folder / "listings"), f"{hashlib.sha256(identity.encode()).hexdigest()[:20]}.json"
+    if kept.exists(name):
+        return msgspec.json.decode(kept.read(name), type=Listing)
+    top = "commoncrawl" if common else "hub"
+    root, files = ("", commoncrawl.files(path, seed, base, patience)) if common else hub.files(path, patience)
+    found = Listing(
+        path, f"{top}/{root}".rstrip("/"), {f"{top}/{name}": remote for name, remote in files.items()}
+    )
+    if not any(remote.missing for remote in files.values()):
+        kept.replace(name, msgspec.json.format(msgspec.json.encode(found), indent=1))
+    return found
+
+
+def fetch(files: Sequence[InputFile], config: Input, say: Say, done: Callable[[str, int], None]) -> None:
+    """Download what is not here yet."""
+    wanted = {Path(f.path): f.remote for f in files if f.remote and f.format not in unread.FORMATS}
+    download_all(
+        wanted, Patience(config.retry_seconds, say), lambda path, remote: done(path.name, remote.size)
+    )
