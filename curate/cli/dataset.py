@@ -24,6 +24,8 @@ from curate.engine.unit import read_plan as read_plan
 from curate.errors import DataError
 from curate.io import hive
 from curate.io.files import Folder
+from curate.io.side import Side as SideColumns
+from curate.io.side import join, joined_schema, open_side
 
 BATCH_ROWS = 256
 Side = Literal["kept", "dropped", "quarantined"]
@@ -41,8 +43,9 @@ class Part(NamedTuple):
 class Dataset:
     """DataError where there is no dataset."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, sides: Sequence[str] = ()) -> None:
         self.folder = Folder(path)
+        self.sides = [open_side(side) for side in sides]  # joined with the kept rows
         self.plan = read_plan(self.folder)
         self.complete = self.folder.exists(MANIFEST)
         if self.plan is None and not self.folder.folders("_curate") and not hive.parts(self.folder):
@@ -50,6 +53,9 @@ class Dataset:
                 f"{path} is not the output of a run",
                 hint="`curate ls runs FOLDER` lists the outputs below a folder",
             )
+
+        for side in self.sides:
+            side.check_folder(self.folder, hive.parts(self.folder))
 
     @property
     def unfinished(self) -> bool:
@@ -99,10 +105,20 @@ class Dataset:
         if not part.name.endswith(".parquet"):
             return self._json_schema
         with readable(part), part.folder.open(part.name) as file:
-            return hive.schema_of(file)
+            return joined_schema(hive.schema_of(file), self._sides_of(part))
+
+    def _sides_of(self, part: Part) -> list[SideColumns]:
+        return self.sides if part.side == "kept" and part.folder is self.folder else []
 
     def batches(self, part: Part, skip: Sequence[str] = ()) -> Iterator[pa.RecordBatch]:
         """Rows of a file in order, without the columns `skip`; DataError where it cannot be read."""
+        if sides := self._sides_of(part):
+            schema = pa.schema([field for field in self.schema(part) if field.name not in skip])
+            yield from join(self._plain_batches(part, skip), sides, part.name, 0, schema)
+        else:
+            yield from self._plain_batches(part, skip)
+
+    def _plain_batches(self, part: Part, skip: Sequence[str]) -> Iterator[pa.RecordBatch]:
         with readable(part), part.folder.open(part.name) as file:
             if part.name.endswith(".parquet"):
                 with pq.ParquetFile(file) as parquet:

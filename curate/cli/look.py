@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,6 +23,13 @@ DROP_COLUMNS = ("drop_stage", "drop_reason", "drop_value", "drop_threshold", "ke
 
 Directory = Annotated[str, typer.Argument(metavar="DIR", help="Output folder of a run.", show_default=False)]
 
+Sides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--with", metavar="DIR", help="Join the side columns that a run with `columns: new` wrote; repeatable."
+    ),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
@@ -39,6 +47,7 @@ def peek(
     where: Annotated[
         str, typer.Option("--where", metavar="SQL", help="Only rows for which this predicate is true.")
     ] = "",
+    sides: Sides = None,
     rows: Annotated[int, typer.Option("-n", "--rows", min=1, help="How many documents.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Rows as JSON lines on stdout.")] = False,
 ) -> None:
@@ -51,7 +60,7 @@ def peek(
     from curate.cli.console import print_json, say
     from curate.cli.dataset import Dataset
 
-    dataset = Dataset(folder)
+    dataset = Dataset(folder, sides or ())
     parts = _dropped_parts(dataset, dropped) if dropped else _kept_parts(dataset)
     steps = [step.name for step in dataset.plan.recipe.steps] if dataset.plan else []
     found = 0
@@ -201,6 +210,7 @@ def sql(
             metavar="SQL", help="One SELECT over docs, dropped, quarantine, journal.", show_default=False
         ),
     ],
+    sides: Sides = None,
     as_json: Annotated[bool, typer.Option("--json", help="Rows as JSON lines on stdout.")] = False,
 ) -> None:
     """Ask a dataset in SQL; nothing can be changed. Views: docs, dropped, quarantine, journal.
@@ -211,8 +221,8 @@ def sql(
     from curate.cli.dataset import Dataset
     from curate.io import query as door
 
-    dataset = Dataset(folder)
-    if dataset.folder.local is None:
+    dataset = Dataset(folder, sides or ())
+    if any(folder.local is None for folder in (dataset.folder, *(side.folder for side in dataset.sides))):
         raise ConfigError(
             "sql reads local folders only", hint="copy the dataset here, or open it in DuckDB yourself"
         )
@@ -223,11 +233,13 @@ def sql(
         )
     if dataset.unfinished:
         say(f"note: {folder} is not complete; what its earlier passes dropped is not in here yet")
-    found = door.query(door.open_dataset(dataset.folder.local), query)
-    if as_json:
-        _write_lines(found)
-    else:
-        _write_table(found)
+    assert dataset.folder.local
+    with TemporaryDirectory(prefix="curate-sql-") as scratch:
+        found = door.query(door.open_dataset(dataset.folder.local, dataset.sides, scratch), query)
+        if as_json:
+            _write_lines(found)
+        else:
+            _write_table(found)
 
 
 def _write_lines(found: "pa.RecordBatchReader") -> None:

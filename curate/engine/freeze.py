@@ -15,6 +15,7 @@ import pyarrow as pa
 
 import curate
 from curate.engine import shuffle
+from curate.engine.beside import check_corpus
 from curate.engine.journal import TMP
 from curate.engine.lock import LOCK
 from curate.engine.log import Listener
@@ -33,7 +34,7 @@ from curate.engine.plan import (
 from curate.engine.scan import FILE_ROWS, KEY, ScanJob, ids_path, scan_all
 from curate.engine.unit import DUPLICATES
 from curate.errors import ConfigError
-from curate.io import inputs, unread
+from curate.io import inputs, side, unread
 from curate.io.files import Folder
 from curate.io.inputs import Input, InputFile, Slice
 from curate.io.listing import NothingThere, path_that_takes_in
@@ -65,6 +66,9 @@ def freeze(
     _fetch(files, recipe, listen)
     schema = inputs.input_schema(root, files, recipe.input)
     check_schema(recipe, schema)
+    side_columns = recipe.output.columns == "new"
+    if side_columns:
+        check_corpus(recipe, files)
     size = sum(f.size for f in files)
     listen("plan", {"files": len(files), "bytes": size})
     for message in surprises(files, schema, recipe):
@@ -77,9 +81,12 @@ def freeze(
             for i, f in enumerate(files)
         ]
         scans = scan_all(jobs, workers, lambda f: listen("scan", {"file": f.name, "bytes": f.size}))
-        units = pack_units([piece for s in scans for piece in s.slices], recipe.unit_mb << 20)
+        slices = [piece for s in scans for piece in s.slices]
+        units = pack_units(slices, recipe.unit_mb << 20, across_files=not side_columns)
         duplicates = write_repeated(scratch, out, units, [f.name for f in files])
     planned = tuple(planned_file(f, s.digest) for f, s in zip(files, scans, strict=True))
+    for path in recipe.input.sides:
+        side.open_side(path).check({f.name: f.digest for f in planned})
     whole = resolved(recipe, size)
     parquet_only = all(f.format == "parquet" for f in files)
     return Plan(

@@ -23,7 +23,7 @@ import pyarrow as pa
 from curate import stages
 from curate.engine import shape
 from curate.errors import ConfigError, DataError
-from curate.io import unread
+from curate.io import side, unread
 from curate.io.files import is_remote, sha256_of
 from curate.io.inputs import InputFile, Slice
 from curate.io.opt_out import sha256_of_list
@@ -295,6 +295,8 @@ def inputs_digest(files: Sequence[File], recipe: Recipe) -> str:
         "libraries": versions(*(name for f in {f.format for f in files} for name in _READERS.get(f, ()))),
         "unit_mb": recipe.unit_mb,
     }
+    if recipe.output.columns == "new":
+        content["units"] = "never of two files"
     return digest_of("input", content)
 
 
@@ -307,6 +309,10 @@ def _reading(recipe: Recipe) -> dict[str, Any]:
         del reading["tdm"]  # plans made before there was such a key stay what they are
     if lists := recipe.input.opt_out_files:
         reading["opt_out"] = [sha256_of_list(os.path.join(recipe.base, file)) for file in lists]
+    if not reading["with"]:
+        del reading["with"]
+    elif recipe.input.sides:
+        reading["with"] = [side.open_side(path).digest for path in recipe.input.sides]
     return reading
 
 
@@ -317,13 +323,16 @@ def digest_of(tag: str, content: Mapping[str, Any]) -> str:
     ]
 
 
-def pack_units(slices: Sequence[Slice], unit_bytes: int) -> tuple[tuple[Slice, ...], ...]:
+def pack_units(
+    slices: Sequence[Slice], unit_bytes: int, across_files: bool = True
+) -> tuple[tuple[Slice, ...], ...]:
     """Group consecutive slices up to `unit_bytes`; a compressed stream is a unit of its own."""
     units: list[tuple[Slice, ...]] = []
     current: list[Slice] = []
     size = 0
     for piece in slices:
-        if current and (piece.chain or size + piece.bytes > unit_bytes):
+        other = bool(current) and piece.path != current[0].path and not across_files
+        if current and (other or piece.chain or size + piece.bytes > unit_bytes):
             units.append(tuple(current))
             current, size = [], 0
         current.append(piece)

@@ -10,7 +10,7 @@ import msgspec
 import pyarrow as pa
 
 from curate import stages
-from curate.engine import guards, journal, shuffle
+from curate.engine import beside, guards, journal, shuffle
 from curate.engine.forecast import Limits, forecast
 from curate.engine.freeze import freeze, listing_changes, relocated
 from curate.engine.journal import MANIFEST, Entry, fault
@@ -130,8 +130,9 @@ def with_guards_of(plan: Plan, recipe: Recipe, stage_files: Sequence[str]) -> Pl
         msgspec.structs.replace(old, max_drop=new.max_drop, max_drop_per_source=new.max_drop_per_source)
         for old, new in zip(plan.recipe.steps, recipe.steps, strict=True)
     )
+    reading = msgspec.structs.replace(plan.recipe.input, with_=recipe.input.with_)
     guarded = msgspec.structs.replace(
-        plan.recipe, steps=steps, allow_empty=recipe.allow_empty, allow_quarantined=recipe.allow_quarantined
+        plan.recipe, input=reading, steps=steps, allow_empty=recipe.allow_empty, allow_quarantined=recipe.allow_quarantined
     )
     files = tuple(str(Path(f).resolve()) for f in stage_files) or plan.stage_files
     return msgspec.structs.replace(plan, recipe=guarded, stage_files=files)
@@ -354,6 +355,9 @@ def publish(plan: Plan, out: Folder, runner: Runner, seconds: float, allowed: fl
     ending = plan.recipe.output.format
     parts = "part-*" if not plan.recipe.output.partition_by else hive.GLOB
     out.replace(HUB_FILE, f'configs:\n- config_name: default\n  data_files: "{parts}.{ending}"\n'.encode())
+    if plan.recipe.output.columns == "new":
+        result.corpus = beside.corpus_of(plan, out)
+        out.replace(beside.VIEW, beside.view_sql(plan, out))
     fault("manifest")
     out.replace(MANIFEST, msgspec.json.format(msgspec.json.encode(result), indent=1))
     return result

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 import pyarrow as pa
 
 from curate.errors import ConfigError, DataError
-from curate.io import documents, jsonl, parquet, unread, warc
+from curate.io import documents, jsonl, parquet, side, unread, warc
 from curate.io.batches import Batcher
 from curate.io.fetched import fetch, pinned
 from curate.io.listing import list_files
@@ -91,7 +91,10 @@ def input_schema(root: str, files: Sequence[InputFile], config: Input) -> pa.Sch
     found.setdefault("text", (CORE["text"], ""))
     first = [name for name in (*CORE, "source_id", "html") if name in found]
     order = first + [name for name in found if name not in first and name != "extra"]
-    return pa.schema({name: found[name][0] for name in order + ["extra"] * ("extra" in found)})
+    corpus = pa.schema({name: found[name][0] for name in order + ["extra"] * ("extra" in found)})
+    if config.sides and any(file.format != "parquet" for file in files):
+        raise ConfigError("`with` joins side columns, and only Parquet has them", hint="leave it out", where="input")
+    return side.joined_schema(corpus, [side.open_side(path) for path in config.sides])
 
 
 def _union(name: str, before: pa.DataType, where: str, type_: pa.DataType, file: str) -> pa.DataType:
@@ -183,20 +186,24 @@ def read(
     A batch has at most `batch_rows` rows and `batch_bytes` of text and html (one row at least). After the last row
     of each link of a chain comes LINK_END; what was reported before it belongs to that link.
     """
+    sides = [side.open_side(path) for path in config.sides]
+    joined = {name for one in sides for name in one.columns.names}
+    corpus = pa.schema([field for field in schema if field.name not in joined])
     pending = Batcher(schema, batch_rows, batch_bytes)
     for part in slices:
         if part.format == "parquet":
             yield from pending.flush()
-            yield from parquet.read(
+            rows = parquet.read(
                 root,
                 part,
                 config,
-                schema,
+                corpus,
                 report,
                 batch_rows=batch_rows,
                 batch_bytes=batch_bytes,
                 max_document_bytes=max_document_bytes,
             )
+            yield from side.join(rows, sides, part.path, part.ordinal, schema) if sides else rows
             continue
         if part.format in unread.FORMATS:
             unread.read(part, report)

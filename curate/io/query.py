@@ -7,7 +7,7 @@ runs it.
 
 import glob
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ import pyarrow as pa
 
 from curate.errors import ConfigError, DataError
 from curate.io import expression, hive
+from curate.io.side import Side
 from curate.schema import CORE, DROP, QUARANTINE
 
+JOIN_MEMORY = "1GB"
 MAX_CHARS = 100_000
 MAX_BRACKETS = 500  # DuckDB's parser needs quadratic time for brackets that never close
 MAX_DEPTH = 100
@@ -185,14 +187,31 @@ class Predicate:
         return parsed
 
 
-def open_dataset(folder: Path) -> Any:
+def open_dataset(folder: Path, sides: Sequence[Side] = (), scratch: str = "") -> Any:
     """A DuckDB connection with the views `docs, dropped, quarantine, journal` of an output folder. Ask it by `query`.
 
     It has no files at all, since a SELECT can write into any folder that DuckDB may read (`WITH t AS (COPY ...)`):
-    pyarrow reads the parts for it, column by column, as a query needs them.
+    pyarrow reads the parts for it, column by column, as a query needs them. `sides` add their columns to `docs`, by
+    id; a join that outgrows JOIN_MEMORY goes on in the folder `scratch`.
     """
     entries = sorted(folder.resolve().glob("_curate/journal/**/*.json"))
-    return _open(folder, [_journal(entries)], _views(folder))
+    views = _views(folder)
+    if not sides:
+        return _open(folder, [_journal(entries)], views)
+    views["curate corpus"] = views.pop("docs")
+    for number, one in enumerate(sides):
+        views[f"curate side {number}"] = _dataset(
+            [Path(one.folder.address(name)).absolute() for name in one.parts], one.columns
+        )
+    before = [_journal(entries), f"SET memory_limit = '{JOIN_MEMORY}'"]
+    return _open(folder, before, views, [_joined(sides)], scratch)
+
+
+def _joined(sides: Sequence[Side]) -> str:
+    numbers = range(len(sides))
+    columns = ", ".join(f"s{n}.* EXCLUDE (id)" for n in numbers)
+    joins = " ".join(f'LEFT JOIN "curate side {n}" s{n} ON c.id = s{n}.id' for n in numbers)
+    return f'CREATE VIEW docs AS SELECT c.*, {columns} FROM "curate corpus" c {joins}'
 
 
 def open_pair(a: Path, b: Path) -> Any:
@@ -205,11 +224,13 @@ def open_pair(a: Path, b: Path) -> Any:
     return _open(a, [], views)
 
 
-def _open(folder: Path, before: list[str], views: Mapping[str, Any]) -> Any:
+def _open(
+    folder: Path, before: list[str], views: Mapping[str, Any], after: Sequence[str] = (), scratch: str = ""
+) -> Any:
     import duckdb
 
     try:
-        return _connect(*before, views=views)
+        return _connect(*before, views=views, after=after, scratch=scratch)
     except duckdb.Error as error:
         raise _unreadable(folder, error) from None
 
@@ -293,7 +314,9 @@ def _journal(files: list[Path]) -> str:
     return f"CREATE TABLE journal AS FROM read_json([{listed}], union_by_name = true)"
 
 
-def _connect(*before: str, views: Mapping[str, Any] | None = None) -> Any:
+def _connect(
+    *before: str, views: Mapping[str, Any] | None = None, after: Sequence[str] = (), scratch: str = ""
+) -> Any:
     """A connection in memory on one thread, locked once the statements have run."""
     import duckdb
 
@@ -302,9 +325,11 @@ def _connect(*before: str, views: Mapping[str, Any] | None = None) -> Any:
         connection.execute(sql)
     for name, source in (views or {}).items():
         connection.register(name, source)
+    for sql in after:
+        connection.execute(sql)
     connection.execute(
-        """
-        SET temp_directory = ''; SET TimeZone = 'UTC';
+        f"""
+        SET temp_directory = {_quoted(scratch)}; SET TimeZone = 'UTC';
         SET python_enable_replacements = false; SET allow_community_extensions = false;
         SET autoload_known_extensions = false; SET autoinstall_known_extensions = false;
         SET enable_external_access = false; SET lock_configuration = true;

@@ -23,6 +23,7 @@ class Input(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     format: str | None = None  # warc, jsonl, parquet, html, text or code; by file ending when left out
     id: str | None = None  # column that holds the id
     columns: dict[str, str] = {}  # our name -> the file's name: {text: content}
+    with_: str | tuple[str, ...] = msgspec.field(default=(), name="with")  # folders of side columns to be joined
     opt_out: str | tuple[str, ...] = ()  # files of domains and URLs that are never read, one per line
     tdm: bool = False  # honour tdm-reservation, noai and noimageai in HTTP headers and meta tags
     allow_missing: int = 0  # of the files asked of Common Crawl: so many may not be there
@@ -50,6 +51,10 @@ class Input(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     @property
     def opt_out_files(self) -> tuple[str, ...]:
         return (self.opt_out,) if isinstance(self.opt_out, str) else self.opt_out
+    @property
+    def sides(self) -> tuple[str, ...]:
+        return (self.with_,) if isinstance(self.with_, str) else self.with_
+
     @property
     def id_column(self) -> str | None:
         """The file's column that becomes `id`, when the recipe names one."""

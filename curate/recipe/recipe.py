@@ -17,6 +17,7 @@ import msgspec
 
 from curate import stages
 from curate.errors import ConfigError
+from curate.io.files import is_remote
 from curate.io.inputs import Input
 from curate.recipe.hints import meaning, nearest
 from curate.recipe.tree import Path as Place
@@ -134,7 +135,14 @@ def from_tree(
     steps = [_step(item, i, top.seed, tree) for i, item in enumerate(top.stages)]
     _check_names(steps, tree)
     values = {key: getattr(top, key) for key in top.__struct_fields__ if key not in ("stages", "name")}
+    values["input"] = _with_full_paths(top.input, base)
     return Recipe(name=top.name or default_name, steps=tuple(steps), base=base, origins=origins, **values)
+
+
+def _with_full_paths(given: Input, base: str) -> Input:
+    # workers and a resume elsewhere open the side columns again
+    sides = (p if is_remote(p) else os.path.abspath(os.path.join(base, p)) for p in given.sides)
+    return msgspec.structs.replace(given, with_=tuple(sides))
 
 
 def _check_ranges(top: _Top, tree: Tree) -> None:

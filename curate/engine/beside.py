@@ -1,0 +1,58 @@
+"""What a run with `output: {columns: new}` says of the corpus its columns belong to, and the view that joins them."""
+
+import os
+from collections.abc import Sequence
+
+from curate.engine.plan import Plan, digest_of
+from curate.errors import ConfigError
+from curate.io.files import Folder, is_remote
+from curate.io.inputs import InputFile
+from curate.io.sources import join
+from curate.recipe.recipe import Recipe
+
+VIEW = "_curate/view.sql"
+
+
+def check_corpus(recipe: Recipe, files: Sequence[InputFile]) -> None:
+    """ConfigError unless rows can be found again by id: a dataset of ours, or Parquet with ids of its own."""
+    other = next((f for f in files if f.format != "parquet"), None)
+    if other:
+        raise ConfigError(
+            f"`output.columns: new` writes beside Parquet, and `{other.name}` is {other.format}",
+            hint="make a corpus of it first: a recipe without steps copies it",
+            where="output",
+        )
+    made = next((f for f in files if not f.own_ids), None)
+    if made and not recipe.input.id_column:
+        raise ConfigError(
+            f"`output.columns: new` joins by id, and `{made.name}` is of no curate dataset",
+            hint="name the column that holds the ids: `input: {id: ...}`",
+            where="output",
+        )
+
+
+def corpus_of(plan: Plan, out: Folder) -> dict[str, str]:
+    """Place and content of the corpus, for the manifest."""
+    local = out.local and not is_remote(plan.root)
+    place = os.path.relpath(plan.root, out.local) if local else plan.root
+    return {"path": place, "digest": digest_of("corpus", {"files": [[f.name, f.digest] for f in plan.files]})}
+
+
+def view_sql(plan: Plan, out: Folder) -> bytes:
+    """A view `docs` for plain DuckDB: the corpus with the new columns."""
+    files = ",\n    ".join(_quoted(join(plan.root, file.name)) for file in plan.files)
+    own = next(iter({f'"{plan.recipe.input.id_column or "id"}"'}))
+    parts = _quoted(f"{out.local or out.path}/part-*.parquet")
+    return f"""-- duckdb -init {out.local or out.path}/{VIEW}
+-- Absolute paths, of the day it was written; the corpus of then, so a row of another one may be missing here.
+CREATE OR REPLACE VIEW docs AS
+SELECT corpus.*, side.* EXCLUDE (id)
+FROM read_parquet([
+    {files}
+  ], union_by_name = true) AS corpus
+LEFT JOIN read_parquet({parts}) AS side ON CAST(corpus.{own} AS VARCHAR) = side.id;
+""".encode()
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
