@@ -246,9 +246,14 @@ def step_identity(step: Step, base: str) -> dict[str, Any]:
         "libraries": {
             name: version(name) for name in [*spec.libraries_used(config), *(["duckdb"] if step.when else [])]
         },
-        "files": [sha256_of(Path(base) / file) for file in (spec.files(config) if spec.files else ())],
+        # with the name: that of a list or of thresholds may say which language it is for
+        "files": [f"{Path(file).name} {sha256_of(Path(base) / file)}" for file in _files_of(spec, config)],
         "code": sha256_of(file) if file else "",
     }
+
+
+def _files_of(spec: Stage, config: Any) -> Sequence[str]:
+    return spec.files(config) if spec.files else ()
 
 
 def _file_outside(module: str) -> str | None:
