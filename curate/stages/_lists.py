@@ -6,7 +6,7 @@ import os
 import shutil
 import uuid
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from curate.kernels.strings import Strings
 
 FORMAT = 1  # of a mapped list; a change leaves old ones unused
+_SLICE = 1 << 18  # lines worked on at a time: a list of millions costs little more than its own size
 _BOM, _GZIP = b"\xef\xbb\xbf", b"\x1f\x8b"
 
 
@@ -39,31 +40,34 @@ def read_bytes(path: str) -> bytes:
         ) from None
 
 
-def lines(path: str, *, comments: bool) -> tuple[pa.Array, pa.Array]:
-    """(entries without the white space around them, their line numbers from 1); blank lines are left out.
+def lines(path: str, *, comments: bool) -> Iterator[tuple[pa.Array, pa.Array]]:
+    """(entries without the white space around them, their line numbers from 1), a slice of the list at a time.
 
-    With `comments`, so are lines that begin with #. ConfigError for a list that is empty or not UTF-8.
+    Blank lines are left out, with `comments` those too that begin with #. ConfigError for a list that is empty or not
+    UTF-8.
     """
     content = read_bytes(path).removeprefix(_BOM)
-    data = np.frombuffer(content, np.uint8)
-    newlines = np.flatnonzero(data == 10)
-    offsets = np.concatenate([[0], newlines + 1, [len(data)]]).astype(np.int64)
-    raw = pa.Array.from_buffers(
-        pa.large_string(), len(offsets) - 1, [None, pa.py_buffer(offsets), pa.py_buffer(content)]
-    )
+    newlines = np.flatnonzero(np.frombuffer(content, np.uint8) == 10)
+    offsets = np.concatenate([[0], newlines + 1, [len(content)]]).astype(np.int64)
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(content)]
+    raw = pa.Array.from_buffers(pa.large_string(), len(offsets) - 1, buffers)
     try:
         raw.validate(full=True)
     except pa.ArrowInvalid:
         raise ConfigError("the list is not UTF-8", where=path, hint="`iconv -t utf-8` converts it") from None
-    stripped = pc.utf8_trim_whitespace(raw)
-    wanted = pc.not_equal(stripped, "")
-    if comments:
-        wanted = pc.and_not(wanted, pc.starts_with(stripped, "#"))
-    if not pc.any(wanted).as_py():
+    empty = True
+    for start in range(0, len(raw), _SLICE):
+        stripped = pc.utf8_trim_whitespace(raw.slice(start, _SLICE))
+        wanted = pc.not_equal(stripped, "")
+        if comments:
+            wanted = pc.and_not(wanted, pc.starts_with(stripped, "#"))
+        if pc.any(wanted).as_py():
+            empty = False
+            yield stripped.filter(wanted), pc.add(pc.indices_nonzero(wanted), start + 1)
+    if empty:
         raise ConfigError(
             "the list holds no entry", where=path, hint="one entry a line; or leave the list out"
         )
-    return stripped.filter(wanted), pc.add(pc.indices_nonzero(wanted), 1)
 
 
 def refuse(bad: pa.Array, entries: pa.Array, numbers: pa.Array, path: str, what: str, hint: str) -> None:
@@ -73,15 +77,15 @@ def refuse(bad: pa.Array, entries: pa.Array, numbers: pa.Array, path: str, what:
         raise ConfigError(f"`{entries[first]}` is {what}", where=f"{path}:{numbers[first]}", hint=hint)
 
 
-Reader = Callable[[str], pa.Array]
+Reader = Callable[[str], Iterator[pa.Array]]
 
 
 def string_set(paths: Sequence[str], read: Reader) -> "Strings":
     """The set of all entries of some lists, in memory."""
     from curate.kernels.strings import build
 
-    entries = [read(path) for path in paths] or [pa.array([], pa.large_string())]
-    return build(*_compact(pa.concat_arrays(entries)))
+    entries = [piece for path in paths for piece in read(path)]
+    return build(*_compact(pa.concat_arrays([pa.array([], pa.large_string()), *entries])))
 
 
 def mapped_set(paths: Sequence[str], read: Reader, kind: str, store: Path) -> "Strings":

@@ -95,7 +95,7 @@ def load(config: Config, store: Path) -> dict[str, Phrases]:
 def _phrases(path: str) -> Phrases:
     from curate.kernels.phrases import build
 
-    phrases, _ = _lists.lines(path, comments=False)
+    phrases = pa.concat_arrays([some for some, _ in _lists.lines(path, comments=False)])
     return Phrases(phrases, build(phrases.to_pylist()))
 
 

@@ -20,7 +20,7 @@ Differs   from datatrove's URLFilter: case of the URL does not matter for domain
 Fails     ConfigError without a list, for a list that cannot be read, is empty or holds an entry that can match nothing
 """
 
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -91,9 +91,8 @@ def load(config: Config, store: Path) -> Lists:
     """The lists, once per worker; the long ones mapped, so that workers share them."""
     from curate.kernels.phrases import build
 
-    pieces: list[str] = list(
-        dict.fromkeys(p for path in files_of(config, "substrings") for p in _words(path).to_pylist())
-    )
+    files = files_of(config, "substrings")
+    pieces = list(dict.fromkeys(p for path in files for some in _words(path) for p in some.to_pylist()))
     return Lists(
         domains=_lists.mapped_set(files_of(config, "domains"), _domains, "domains", store),
         urls=_lists.mapped_set(files_of(config, "urls"), _urls, "urls", store),
@@ -104,15 +103,16 @@ def load(config: Config, store: Path) -> Lists:
     )
 
 
-def _domains(path: str) -> pa.Array:
-    entries, numbers = _lists.lines(path, comments=True)
-    names = pc.utf8_rtrim(pc.utf8_lower(entries), ".")
-    names = pc.replace_substring_regex(names, r"^\*?\.", "")
-    is_domain = pc.match_substring_regex(names, r"^([^\s/:@?#\[\]]+|\[[0-9a-f:.]+\])$")
+def _domains(path: str) -> Iterator[pa.Array]:
     hint = "one domain a line, without scheme, port or path; whole URLs go into `urls`"
-    _lists.refuse(pc.invert(is_domain), entries, numbers, path, "no domain", hint)
-    foreign = names.filter(pc.invert(pc.string_is_ascii(names)))
-    return pa.concat_arrays([names, pa.array(map(_ascii_name, foreign.to_pylist()), pa.large_string())])
+    for entries, numbers in _lists.lines(path, comments=True):
+        names = pc.utf8_rtrim(pc.utf8_lower(entries), ".")
+        names = pc.replace_substring_regex(names, r"^\*?\.", "")
+        is_domain = pc.match_substring_regex(names, r"^([^\s/:@?#\[\]]+|\[[0-9a-f:.]+\])$")
+        _lists.refuse(pc.invert(is_domain), entries, numbers, path, "no domain", hint)
+        yield names
+        foreign = names.filter(pc.invert(pc.string_is_ascii(names)))
+        yield pa.array(map(_ascii_name, foreign.to_pylist()), pa.large_string())
 
 
 def _ascii_name(name: str) -> str:
@@ -123,22 +123,25 @@ def _ascii_name(name: str) -> str:
         return name
 
 
-def _urls(path: str) -> pa.Array:
+def _urls(path: str) -> Iterator[pa.Array]:
     from curate.kernels.urls import url_keys
 
-    entries, _ = _lists.lines(path, comments=True)
-    data, offsets = url_keys(*text_buffers(entries))
-    return pa.Array.from_buffers(
-        pa.large_string(), len(entries), [None, pa.py_buffer(offsets), pa.py_buffer(data)]
-    )
+    for entries, numbers in _lists.lines(path, comments=True):
+        data, offsets = url_keys(*text_buffers(entries))
+        buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
+        keys = pa.Array.from_buffers(pa.large_string(), len(entries), buffers)
+        _lists.refuse(
+            pc.equal(keys, ""), entries, numbers, path, "no URL", "one URL a line: example.com/page"
+        )
+        yield keys
 
 
-def _words(path: str) -> pa.Array:
-    entries, numbers = _lists.lines(path, comments=True)
-    words = pc.replace_substring_regex(pc.utf8_lower(entries), r"[\x00-/:-`{-\x7f]+", "")
-    hint = "a word is made of letters and digits"
-    _lists.refuse(pc.equal(words, ""), entries, numbers, path, "no word", hint)
-    return words
+def _words(path: str) -> Iterator[pa.Array]:
+    for entries, numbers in _lists.lines(path, comments=True):
+        words = pc.replace_substring_regex(pc.utf8_lower(entries), r"[\x00-/:-`{-\x7f]+", "")
+        hint = "a word is made of letters and digits"
+        _lists.refuse(pc.equal(words, ""), entries, numbers, path, "no word", hint)
+        yield words
 
 
 @stage(
@@ -151,24 +154,22 @@ def url_filter(batch: pa.RecordBatch, config: Config, lists: Lists) -> pa.Record
     lower = text_buffers(pc.utf8_lower(batch["url"]))
     found, entry, num_soft = judge(text_buffers(batch["url"]), lower, *lists[:5], config.min_soft_words)
     is_soft = found == SOFT_WORDS
-    value = pa.array(num_soft.astype(np.float64), mask=~is_soft)
+    failed = np.flatnonzero(found)
+    match = np.full(len(found), None, object)
+    match[failed] = [_entry(lists, found[row], entry[row]) for row in failed]
     columns = {
         "url_filter_pass": pa.array(found == 0),
         "url_filter_reason": pa.array(REASONS, pa.string()).take(pa.array(found)),
-        "url_filter_value": value,
+        "url_filter_value": pa.array(num_soft.astype(np.float64), mask=~is_soft),
         "url_filter_threshold": pa.array(np.full(len(found), float(config.min_soft_words)), mask=~is_soft),
-        "url_filter_match": pa.array(
-            map(partial(_entry, lists), found.tolist(), entry.tolist()), pa.string()
-        ),
+        "url_filter_match": pa.array(match, pa.string()),
     }
     for name, array in columns.items():
         batch = batch.append_column(name, array)
     return batch
 
 
-def _entry(lists: Lists, verdict: int, entry: int) -> str | None:
-    if verdict == 0:
-        return None
+def _entry(lists: Lists, verdict: int, entry: int) -> str:
     if LISTS[verdict - 1] == "substrings":
         return lists.pieces[entry]
     strings: Any = lists[verdict - 1]
