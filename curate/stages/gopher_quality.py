@@ -138,7 +138,9 @@ def gopher_quality(batch: pa.RecordBatch, config: Config) -> pa.RecordBatch:
         rows = _thresholds.by_row(config.thresholds, batch["lang"], BY_LANGUAGE)
         stop_words, group, bounds = rows.stop_words, rows.group, rows.bounds
         refused[_thresholds.NO_THRESHOLDS] = rows.missing
-    counts = gopher.quality_counts(data, offsets, stop_words, group, found.given, config.distinct_stop_words).T
+    counts = gopher.quality_counts(  # (counts, n)
+        data, offsets, stop_words, group, found.given, config.distinct_stop_words
+    ).T
     words, tokens, lines = counts[gopher.WORDS], counts[gopher.TOKENS], counts[gopher.LINES]
     measured = {
         "num_words": words.astype(float),
