@@ -92,7 +92,8 @@
         return;
       }
       left = chosen ? left - dropped[at] : step.left;
-      const pieces = page.reasons.map((r, i) => [r, now.dropped[i]]).filter(([r, n]) => r.step === at && n).map(([r, n]) => make("div", { style: { width: `${(100 * n) / widest}%`, background: colour(r.stage) }, title: `${r.stage}: ${words(r)}, ${count(n)} rows` }));
+      const pieces = stages.map((stage) => [stage, sum(page.reasons.map((r, i) => (r.step === at && r.stage === stage ? now.dropped[i] : 0)))]).filter(([, n]) => n)
+        .map(([stage, n]) => make("div", { style: { width: `${(100 * n) / widest}%`, background: colour(stage) }, title: `dropped by ${stage}: ${count(n)} rows` }));
       out.push(line("", make("div", { class: "name" }, make("b", {}, step.name), step.where ? make("code", {}, step.where) : null),
         make("div", {}, make("div", { class: "track" }, make("div", { class: "k", style: { width: `${(100 * left) / widest}%` } }), ...pieces)),
         number(dropped[at] ? `−${count(dropped[at])}` : "0", "loss"), number(count(left)), number(chosen ? "" : short(step.tokens_left), "tok")));
@@ -214,7 +215,7 @@
     }
     svg.append(draw("line", { class: "axis", x1: 0, x2: wide, y1: tall, y2: tall }));
     const texts = sum(both);
-    $("lengths-note").textContent = `Characters of each document, kept and dropped, in steps of ${per} to a power of ten: ${count(texts)} documents.` + (page.dropped_kept === "sample" ? " Of the dropped rows only a sample is in the dataset." : page.dropped_kept === "keys" ? " The text of dropped rows was not kept." : "");
+    $("lengths-note").textContent = `Characters of each document, kept and dropped, ${per} bars to a power of ten: ${count(texts)} documents. Empty ones are in the first bar.` + (page.dropped_kept === "sample" ? " Of the dropped rows only a sample is in the dataset." : page.dropped_kept === "keys" ? " The text of dropped rows was not kept." : "");
     $("lengths-plot").replaceChildren(make("figure", {}, svg));
   }
 

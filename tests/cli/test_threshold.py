@@ -1,0 +1,107 @@
+"""`curate threshold`: the counts of a cut are those of the rows themselves, and nothing is changed."""
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+
+@pytest.fixture(scope="module")
+def scored(process, tmp_path_factory) -> Path:
+    """100 rows of two sources: scores 0.00 to 0.99, every tenth null; row i has 4 * (i + 1) characters."""
+    import pyarrow as pa
+
+    folder = tmp_path_factory.mktemp("scored")
+    table = pa.table({
+        "key": [f"r{i:02d}" for i in range(100)],
+        "text": [f"{i:03d} " * (i + 1) for i in range(100)],
+        "source": [("low", "high")[i >= 50] for i in range(100)],
+        "lang": ["en"] * 100,
+        "date": [f"{2000 + i // 10}-05-05" for i in range(100)],
+        "quality": [None if i % 10 == 3 else i / 100 for i in range(100)],
+    })  # fmt: skip
+    pq.write_table(table, folder / "in.parquet")
+    (folder / "r.yaml").write_text(
+        f"input: {{path: {folder}/in.parquet, id: key}}\nstages:\n  - token_count: {{}}\n"
+    )
+    done = process("run", folder / "r.yaml", "-o", folder / "out", "--workers", 1)
+    assert done.returncode == 0, done.stderr
+    return folder / "out"
+
+
+def cut(curate, folder, *arguments):
+    done = curate("threshold", folder, "--score", "quality", *arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_rows_by_hand(curate, scored):
+    """The ten best of 100 rows: 99 to 89 without 93."""
+    found = cut(curate, scored, "--keep", 0.1)
+    assert (found["cut"], found["rows"], found["kept"], found["nulls"]) == (0.89, 100, 10, 10)
+    tokens = [i + 1 for i in range(100)]
+    assert found["tokens"] == sum(tokens)
+    assert found["kept_tokens"] == sum(tokens[i] for i in range(89, 100) if i != 93)
+    groups = {g["name"]: (g["rows"], g["kept"]) for g in found["groups"]["source"]}
+    assert groups == {"low": (50, 0), "high": (50, 10)}
+    assert {g["name"]: g["kept"] for g in found["groups"]["year"]}["2008"] == 1
+    assert sum(g["kept"] for g in found["groups"]["length"]) == 10
+    assert found["where"] == "quality >= 0.89"
+
+
+def test_tokens_by_hand(curate, scored):
+    found = cut(curate, scored, "--keep", 0.1, "--keep-tokens")
+    assert found["cut"] == 0.95  # 100 + 99 + 98 + 97 + 96 of 5050; one more would be 585, above a tenth
+    assert found["kept_tokens"] == 490
+
+
+def test_low_scores(curate, scored):
+    found = cut(curate, scored, "--keep", 0.05, "--low")
+    assert (found["cut"], found["kept"], found["keeps"]) == (0.05, 5, "low")
+    assert found["where"] == "quality <= 0.05"
+
+
+def test_twenty_on_each_side(curate, scored):
+    found = cut(curate, scored, "--at", 0.5)
+    above, below = ([d["score"] for d in found["beside"] if d["kept"] == kept] for kept in (True, False))
+    assert above == [i / 100 for i in range(50, 73) if i % 10 != 3][:20]
+    assert below == [i / 100 for i in range(49, 0, -1) if i % 10 != 3][:20]
+    assert len(above) == len(below) == 20
+
+
+def test_its_where_keeps_what_it_said(curate, process, scored, tmp_path):
+    found = cut(curate, scored, "--keep", 0.37)
+    done = process("stage", "select", scored, "-o", tmp_path / "out", "--where", found["where"], "--json")
+    assert json.loads(done.stdout)["rows"]["kept"] == found["kept"] == 37
+
+
+def test_in_words(curate, scored):
+    done = curate("threshold", scored, "--score", "quality", "--keep", 0.1)
+    assert "keeps 10 of 100 rows (10.0%)" in done.stdout
+    assert "10 rows have no score; they would go" in done.stdout
+    assert 'select: "quality >= 0.89"' in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (("--score", "qualty", "--keep", 0.1), "did you mean `quality`?"),
+        (("--score", "source", "--keep", 0.1), "is not a number"),
+        (("--score", "quality"), "give a share or a cut"),
+        (("--score", "quality", "--keep", 0.1, "--at", 0.5), "give a share or a cut"),
+        (("--score", "quality", "--keep", 0.001), "is more than 0.10% of the rows"),
+        (("--score", "quality", "--keep", 1.5), "--keep"),
+        (("--score", "quality", "--at", 0.5, "--keep-tokens"), "--keep 0.1 --keep-tokens"),
+    ],
+)
+def test_mistakes(curate, scored, arguments, what):
+    done = curate("threshold", scored, *arguments)
+    assert done.returncode == 2
+    assert what in done.stderr
+
+
+def test_nothing_is_changed(curate, scored):
+    before = {p: p.read_bytes() for p in scored.rglob("*") if p.is_file()}
+    cut(curate, scored, "--keep", 0.5)
+    assert {p: p.read_bytes() for p in scored.rglob("*") if p.is_file()} == before
