@@ -173,10 +173,11 @@ def datatrove(batch: pa.RecordBatch, config: Config, block: Any) -> pa.RecordBat
     names = [field.name for field in batch.schema if _is_metadata(field)]
     metadata = batch.select(names).to_pylist() if names else [{}] * batch.num_rows
     ids, texts = batch["id"].to_pylist(), batch["text"].to_pylist()
+    filters = is_filter(config)
     rewind, answers, new = _rewinder(block, batch["id"], config.seed), [], []
     for row, (values, text) in enumerate(zip(metadata, texts, strict=True)):
         rewind(row)
-        if not is_filter(config):
+        if not filters:
             new.append(None if text is None else block.format(text))
             continue
         document = Document(text=text or "", id=ids[row] or "", metadata=_of_datatrove(values))
