@@ -282,3 +282,21 @@ def test_stop_words_by_occurrence() -> None:
         True,
         False,
     ]
+
+
+def test_thresholds_are_part_of_the_fingerprint_by_content_and_by_name(folder: str) -> None:
+    from curate.engine.plan import step_identity
+    from curate.recipe.recipe import from_tree
+    from curate.recipe.tree import Tree
+
+    tree = {
+        "input": {"path": "x"},
+        "stages": [{"gopher_quality": {"thresholds": folder}}],
+        "output": {"path": "y"},
+    }
+    seen = [step_identity(from_tree(Tree(tree, "test")).steps[0], ".")["files"]]
+    french = Path(folder) / "fra_Latn.yaml"
+    french.rename(french.with_name("fro_Latn.yaml"))
+    seen.append(step_identity(from_tree(Tree(tree, "test")).steps[0], ".")["files"])
+    assert len(seen[0]) == 4
+    assert seen[0] != seen[1]
