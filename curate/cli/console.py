@@ -159,6 +159,11 @@ class Progress:
             say("compiling kernels: once for each version of curate, about 20 s")
         elif kind == "reuse" and not self.quiet:
             say(f"pass {data['pass'] + 1} of {data['of']}: found in the work store")
+        elif kind == "download" and not self.quiet:
+            if not data["done"] or time.monotonic() - self._told > LINE_SECONDS:
+                self._told = time.monotonic()
+                sizes = f"{human_bytes(data['done_bytes'])} of {human_bytes(data['bytes'])}"
+                say(f"downloading: {data['done']:,} of {data['files']:,} files, {sizes}")
         elif kind == "plan" and not self.quiet:
             say(f"planning: {data['files']:,} files, {human_bytes(data['bytes'])}")
         elif kind == "pass":

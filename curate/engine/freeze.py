@@ -113,12 +113,10 @@ def _list(recipe: Recipe, store: str, listen: Listener) -> tuple[str, list[Input
 
 
 def _fetch(files: Sequence[InputFile], recipe: Recipe, listen: Listener) -> None:
-    inputs.fetch(
-        files,
-        recipe.input,
-        _warn(listen),
-        lambda name, size: listen("download", {"file": name, "bytes": size}),
-    )
+    def progress(done: int, done_bytes: int, files: int, size: int) -> None:
+        listen("download", {"done": done, "done_bytes": done_bytes, "files": files, "bytes": size})
+
+    inputs.fetch(files, recipe.input, _warn(listen), progress)
 
 
 @contextlib.contextmanager

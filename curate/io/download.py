@@ -72,7 +72,7 @@ class Patience:
                     f"gave up on {what}: {again.why}",
                     hint=f"waits came to more than `input.retry_seconds: {self._all:g}`; what was downloaded stays, the same command goes on",
                 )
-        self._say(f"{what}: {again.why}; asked again in {seconds:.0f} s")
+            self._say(f"{what}: {again.why}; asked again in {seconds:.0f} s")
         time.sleep(seconds)
 
     def keep_trying(self, what: str, attempt: Callable[[], Found]) -> Found:

@@ -14,7 +14,7 @@ import msgspec
 
 from curate.errors import ConfigError, DataError
 from curate.io import commoncrawl, hub, unread
-from curate.io.download import Patience, Say, download_all
+from curate.io.download import Patience, Say, download_all, is_here
 from curate.io.files import Folder, is_remote
 from curate.io.slices import Input, InputFile, Remote
 
@@ -89,9 +89,24 @@ def _listing(path: str, base: Path, seed: int, folder: Path, patience: Patience)
     return found
 
 
-def fetch(files: Sequence[InputFile], config: Input, say: Say, done: Callable[[str, int], None]) -> None:
-    """Download what is not here yet."""
-    wanted = {Path(f.path): f.remote for f in files if f.remote and f.format not in unread.FORMATS}
-    download_all(
-        wanted, Patience(config.retry_seconds, say), lambda path, remote: done(path.name, remote.size)
-    )
+def fetch(
+    files: Sequence[InputFile], config: Input, say: Say, progress: Callable[[int, int, int, int], None]
+) -> None:
+    """Download what is not here yet. `progress` gets files and bytes that came, and how many are to come."""
+    wanted = {
+        Path(f.path): f.remote
+        for f in files
+        if f.remote and f.format not in unread.FORMATS and not is_here(Path(f.path), f.remote)
+    }
+    came: list[int] = []
+
+    def tell() -> None:
+        progress(len(came), sum(came), len(wanted), sum(remote.size for remote in wanted.values()))
+
+    def done(path: Path, remote: Remote) -> None:
+        came.append(remote.size)
+        tell()
+
+    if wanted:
+        tell()
+    download_all(wanted, Patience(config.retry_seconds, say), done)

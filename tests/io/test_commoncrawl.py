@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import fsspec
 import pyarrow.parquet as pq
 import pytest
 from fastwarc.warc import ArchiveIterator, WarcRecordType
@@ -59,7 +60,7 @@ def put(path, data):
 def listed(address, tmp_path, seed=0, say=print, **config):
     config = Input(path=address, **config)
     root, files = inputs.list_files(config, tmp_path, str(tmp_path / "store"), seed, say)
-    inputs.fetch(files, config, say, lambda name, size: None)
+    inputs.fetch(files, config, say, lambda *progress: None)
     return root, files
 
 
@@ -97,6 +98,30 @@ def test_seed_and_share_choose_files(crawl, tmp_path):
             assert [f.name for f in listed(share(share=0.5), tmp_path, seed)[1]] == wanted
     with pytest.raises(ConfigError, match="of the 4 files of CC-MAIN-2024-10 is none"):
         listed(share(share=1e-9), tmp_path)
+
+
+def test_a_mirror_in_a_store(crawl, tmp_path, monkeypatch):
+    """As s3://commoncrawl/ is: any file system that fsspec opens."""
+    store = fsspec.filesystem("memory")
+    store.put(str(crawl.folder / "crawl-data"), "/mirror/crawl-data", recursive=True)
+    monkeypatch.setenv("CURATE_COMMONCRAWL", "memory://mirror")
+    crawl.fail("nothing", "short")
+    _, files = listed(share(share=1), tmp_path)
+    assert [Path(f.path).read_bytes() for f in files] == [(crawl.folder / f.name).read_bytes() for f in files]
+    assert len(files) == 4
+    assert crawl.asked() == []
+    store.rm("/mirror", recursive=True)
+
+
+def test_progress_is_told(crawl, tmp_path):
+    config = Input(path=share(share=1))
+    _, files = inputs.list_files(config, tmp_path, str(tmp_path / "store"))
+    told = []
+    inputs.fetch(files, config, print, lambda *progress: told.append(progress))
+    size = sum(f.size for f in files)
+    assert told[0] == (0, 0, 4, size)
+    assert told[-1] == (4, size, 4, size)
+    assert len(told) == 5
 
 
 def test_extracted_text(crawl, tmp_path, read_all):

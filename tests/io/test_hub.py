@@ -57,7 +57,7 @@ def move(source, commit):
 def listed(path, tmp_path, say=print, **config):
     config = Input(path=path, columns={"text": "content"}, **config)
     root, files = inputs.list_files(config, tmp_path, str(tmp_path / "store"), 0, say)
-    inputs.fetch(files, config, say, lambda name, size: None)
+    inputs.fetch(files, config, say, lambda *progress: None)
     return root, files, config
 
 
@@ -138,13 +138,18 @@ def quick(monkeypatch):
     monkeypatch.setattr(time, "sleep", lambda s: sleep(s / 100))
 
 
+RESOLVE, TREE, API = "GET .*/resolve/", "GET /api/.*tree", "GET /api/datasets/org/name"
+
+
 @pytest.mark.parametrize(
-    ("kind", "how"), [("status", {"code": 429}), ("status", {"code": 503}), ("short", {}), ("drop", {})]
+    ("match", "kind", "how"),
+    [
+        *((match, "status", {"code": code}) for match in (RESOLVE, TREE, API) for code in (429, 503)),
+        (RESOLVE, "short", {}),
+        (RESOLVE, "drop", {}),
+    ],
 )
-@pytest.mark.parametrize("match", ["GET .*/resolve/", "GET /api/.*tree", "GET /api/datasets/org/name"])
-def test_a_hub_that_fails_for_a_while(hub, tmp_path, quick, kind, how, match):
-    if kind in ("short", "drop") and "resolve" not in match:
-        pytest.skip("the server cuts files only")
+def test_a_hub_that_fails_for_a_while(hub, tmp_path, quick, match, kind, how):
     hub.fail(match, kind, times=9, **how)  # more than the library tries by itself
     _, files, _ = listed("hf://datasets/org/name/data/en/*.parquet", tmp_path)
     for file in files:
@@ -155,7 +160,7 @@ def test_a_hub_that_fails_for_a_while(hub, tmp_path, quick, kind, how, match):
 
 
 def test_a_hub_that_fails_for_good(hub, tmp_path, quick):
-    hub.fail("GET .*/resolve/", "status", times=9999, code=503)
+    hub.fail(RESOLVE, "status", times=9999, code=503)
     with pytest.raises(RunError, match="gave up on hf://datasets/org/name"):
         listed("hf://datasets/org/name/data/en/*.parquet", tmp_path, retry_seconds=5)
 
