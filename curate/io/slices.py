@@ -51,6 +51,7 @@ class Input(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     @property
     def opt_out_files(self) -> tuple[str, ...]:
         return (self.opt_out,) if isinstance(self.opt_out, str) else self.opt_out
+
     @property
     def sides(self) -> tuple[str, ...]:
         return (self.with_,) if isinstance(self.with_, str) else self.with_
