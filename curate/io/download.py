@@ -65,15 +65,20 @@ class Patience:
         """Wait before the next try. RunError when that would be more than is left."""
         seconds = max(again.after, min(LONGEST_WAIT_SECONDS, 2.0**tries) * random.uniform(0.5, 1))
         with self._lock:
-            enough, self._left = seconds <= self._left, self._left - seconds
-            if not enough:
-                self._left = 0
+            if seconds > self._left:
+                self._left = -1
                 raise RunError(
                     f"gave up on {what}: {again.why}",
                     hint=f"waits came to more than `input.retry_seconds: {self._all:g}`; what was downloaded stays, the same command goes on",
                 )
+            self._left -= seconds
             self._say(f"{what}: {again.why}; asked again in {seconds:.0f} s")
         time.sleep(seconds)
+
+    def end(self) -> None:
+        """Let nothing wait any more: what still runs in other threads gives up at its next error."""
+        with self._lock:
+            self._left = -1
 
     def keep_trying(self, what: str, attempt: Callable[[], Found]) -> Found:
         """What `attempt` returns once it does not raise Again."""
@@ -138,8 +143,12 @@ def download_all(
     """Download what is not here yet. GuardError, before the first byte, when the disk cannot hold it."""
     todo = [(path, remote) for path, remote in wanted.items() if not is_here(path, remote)]
     _refuse_too_much(todo)
-    for (path, remote), _ in in_threads(todo, lambda one: download(*one, patience)):
-        done(path, remote)
+    try:
+        for (path, remote), _ in in_threads(todo, lambda one: download(*one, patience)):
+            done(path, remote)
+    except BaseException:
+        patience.end()
+        raise
 
 
 def _refuse_too_much(todo: Sequence[tuple[Path, Remote]]) -> None:

@@ -81,6 +81,11 @@ def _listing(path: str, base: Path, seed: int, folder: Path, patience: Patience)
         return msgspec.json.decode(kept.read(name), type=Listing)
     top = "commoncrawl" if common else "hub"
     root, files = ("", commoncrawl.files(path, seed, base, patience)) if common else hub.files(path, patience)
+    for one in files:  # names become paths here
+        if ".." in one.split("/") or one.startswith("/"):
+            raise DataError(
+                f"the source of `{path}` names a file {one!r}", hint="no such file is read", where="input"
+            )
     found = Listing(
         path, f"{top}/{root}".rstrip("/"), {f"{top}/{name}": remote for name, remote in files.items()}
     )

@@ -15,7 +15,7 @@ from huggingface_hub import HfFileSystem
 from curate.errors import ConfigError, DataError, RunError
 from curate.io import inputs
 from curate.io.fetched import pinned
-from curate.io.slices import Input
+from curate.io.slices import Input, Remote
 
 CONSOLE = str(Path(sys.executable).with_name("curate"))
 OLD, NEW = "a" * 40, "b" * 40
@@ -200,3 +200,10 @@ def test_a_run_holds_the_commit_and_never_the_token(hub, tmp_path):
     assert (
         pq.read_table(next((tmp_path / "out").glob("part-*.parquet")))["text"][0].as_py().startswith("new ")
     )
+
+
+def test_a_file_name_that_leads_elsewhere_is_refused(tmp_path, monkeypatch):
+    listing = ("datasets/org/name", {"datasets/org/name/../../../../x": Remote("hf://x", 1)})
+    monkeypatch.setattr("curate.io.hub.files", lambda path, patience: listing)
+    with pytest.raises(DataError, match="names a file"):
+        listed(f"hf://datasets/org/name@{OLD}/x", tmp_path)
