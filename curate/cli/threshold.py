@@ -72,13 +72,19 @@ def _print(cut: "Cut") -> None:
     for name, groups in cut.groups.items():
         lines: list[tuple[str, ...]] = [("", "rows", "kept", "share", "tokens kept", "median score")]
         ordered = sorted(groups, key=lambda g: g.name) if name in ("length", "year") else groups
-        for group in ordered[:SHOWN] if name != "year" else ordered[-SHOWN:]:
+        shown = ordered[-SHOWN:] if name == "year" else ordered[:SHOWN]
+        for group in shown:
             label = group.name.partition(" ")[2] if name == "length" else group.name
+            label = f"{group.others:,} others" if group.others else label or "(none)"
             lines.append((
-                cell(label or "(none)", 40), f"{group.rows:,}", f"{group.kept:,}", share(group.kept, group.rows),
+                cell(label, 40), f"{group.rows:,}", f"{group.kept:,}", share(group.kept, group.rows),
                 f"{group.kept_tokens / group.tokens:.1%}" if group.tokens else "", _score(group.middle),
             ))  # fmt: skip
-        print(f"\nby {name}" + (f" ({len(groups)} values)" if len(groups) > SHOWN else ""))
+        values = sum(group.others or 1 for group in groups)
+        print(
+            f"\nby {name}"
+            + (f" ({len(shown)} of {values:,} values; --json has more)" if values > len(shown) else "")
+        )
         print("\n".join(f"  {line}" for line in table(lines, right=(1, 2, 3, 4, 5))))
     for kept, words in ((True, "just above the line: they would stay"), (False, "just below: they would go")):
         print(

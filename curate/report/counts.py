@@ -1,7 +1,7 @@
 """Rows counted by DuckDB: by source, language, year and domain, and histograms of every number with a threshold.
 
-Only the columns a query names are read, and no query holds more groups than _GROUPS_HELD / buckets: a column with many
-values is counted bucket by bucket, each with a look of its own at the column.
+Only the columns a query names are read. The values of a column are counted at most _ROWS_PER_BUCKET rows at a time: a
+larger dataset is counted bucket by bucket of the values' hash, each with a look of its own at the column.
 """
 
 import math

@@ -14,7 +14,7 @@ from curate.report.documents import CHARS_PER_TOKEN
 from curate.report.facts import Facts
 
 BESIDE = 20  # documents shown on each side of the line
-TOP = 15  # values of a group that are listed
+TOP = 50  # values of a group that are listed; the rest are counted together
 _NUMBERS = ("INT", "FLOAT", "DOUBLE", "DECIMAL", "REAL")
 _YEAR = r"regexp_extract(CAST({} AS VARCHAR), '^(\d{{4}})', 1)"
 TEXT_CHARS = 200
@@ -29,6 +29,7 @@ class Group(msgspec.Struct, kw_only=True):
     tokens: float
     kept_tokens: float
     middle: float | None  # median score
+    others: int = 0  # 0, or how many values are counted together here
 
 
 class Beside(msgspec.Struct, kw_only=True):
@@ -123,7 +124,7 @@ class Cutter:
     def apply(self, cut: float, *, asked: float | None = None, of_tokens: bool = False) -> Cut:
         """Everything about one cut."""
         stays = f"COALESCE({self._value} {'<=' if self._low else '>='} {cut!r}, false)"
-        whole = self._groups("'all'", stays)[0]
+        whole = next(iter(self._groups("'all'", stays)), _NO_ROWS)
         nulls = self._rows(f"SELECT count(*) AS n FROM docs WHERE {self._value} IS NULL")[0]["n"]
         groups = {name: self._groups(sql, stays) for name, sql in self._dimensions().items()}
         return Cut(
@@ -154,12 +155,22 @@ class Cutter:
         return found
 
     def _groups(self, value: str, stays: str) -> list[Group]:
-        rows = self._rows(
-            f"""SELECT {value} AS name, count(*) AS rows, count(*) FILTER ({stays}) AS kept, CAST(sum({self._tokens}) AS DOUBLE) AS tokens,
-            CAST(COALESCE(sum({self._tokens}) FILTER ({stays}), 0) AS DOUBLE) AS kept_tokens, approx_quantile({self._value}, 0.5) AS middle
-            FROM docs GROUP BY 1 ORDER BY rows DESC, name LIMIT {10 * TOP}"""
+        top = self._rows(
+            f"SELECT {value} AS v, count(*) AS n, count(*) OVER () AS d FROM docs GROUP BY 1 ORDER BY n DESC, v LIMIT {TOP}"
         )
-        return [Group(**{**row, "tokens": row["tokens"] or 0.0}) for row in rows] or [_NO_ROWS]
+        listed = ", ".join("'" + row["v"].replace("'", "''") + "'" for row in top)
+        rows = self._rows(
+            f"""SELECT CASE WHEN v IN ({listed}) THEN v END AS name, count(*) AS rows, count(*) FILTER (stays) AS kept,
+            CAST(COALESCE(sum(n), 0) AS DOUBLE) AS tokens, CAST(COALESCE(sum(n) FILTER (stays), 0) AS DOUBLE) AS kept_tokens,
+            approx_quantile(score, 0.5) AS middle
+            FROM (SELECT {value} AS v, {stays} AS stays, {self._tokens} AS n, {self._value} AS score FROM docs)
+            GROUP BY 1 ORDER BY name IS NULL, rows DESC, name"""
+        ) if top else []  # fmt: skip
+        others = top[0]["d"] - len(top) if top else 0
+        return [
+            Group(**{**row, "name": row["name"] or "", "others": others * (row["name"] is None)})
+            for row in rows
+        ]
 
     def _beside(self, cut: float) -> Iterator[Beside]:
         """The documents nearest to the line: first those that would stay."""

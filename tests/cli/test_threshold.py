@@ -50,6 +50,16 @@ def test_rows_by_hand(curate, scored):
     assert found["where"] == "quality >= 0.89"
 
 
+def test_values_beyond_the_listed_are_counted_together(curate, scored, monkeypatch):
+    from curate.report import cut as module
+
+    monkeypatch.setattr(module, "TOP", 3)
+    years = cut(curate, scored, "--keep", 0.1)["groups"]["year"]
+    assert [(g["name"], g["rows"], g["kept"], g["others"]) for g in years] == [
+        ("2000", 10, 0, 0), ("2001", 10, 0, 0), ("2002", 10, 0, 0), ("", 70, 10, 7),
+    ]  # fmt: skip
+
+
 def test_tokens_by_hand(curate, scored):
     found = cut(curate, scored, "--keep", 0.1, "--keep-tokens")
     assert found["cut"] == 0.95  # 100 + 99 + 98 + 97 + 96 of 5050; one more would be 585, above a tenth

@@ -105,6 +105,19 @@ def test_dimensions_by_hand(page: Page) -> None:
     }
 
 
+def test_many_buckets_are_one(ruled: Path, page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large dataset is counted bucket by bucket; the values that are not listed are counted together."""
+    from curate.report import counts
+
+    monkeypatch.setattr(counts, "_ROWS_PER_BUCKET", 10)
+    assert gather(read_facts(str(ruled))).dimensions == page.dimensions
+    monkeypatch.setattr(counts, "TOP", 2)
+    domains = gather(read_facts(str(ruled))).dimensions[-1].values
+    assert [(v.name, v.rows, v.others) for v in domains] == [
+        ("site0.example", 14, 0), ("site1.example", 14, 0), ("", 27, 3),
+    ]  # fmt: skip
+
+
 def test_a_histogram_splits_at_its_threshold(page: Page) -> None:
     words = next(one for one in page.histograms if one.column == "gopher_quality_num_words")
     below = [n for edge, n in zip(words.edges[1:], words.here, strict=True) if edge <= 50 + 1e-6]
