@@ -169,10 +169,12 @@ def _write_stream(folder: str) -> None:
 
     from curate.engine.plan import check_schema
     from curate.engine.run import read
+    from curate.engine.shape import written
     from curate.engine.unit import load_plan
 
     plan = load_plan(folder)
-    schema = check_schema(plan.recipe, plan.input_schema())
+    before = plan.input_schema()
+    schema = written(plan.recipe.output, before, check_schema(plan.recipe, before))
     with pa.ipc.new_stream(sys.stdout.buffer, schema) as writer:
         for batch in read(folder):
             writer.write_batch(batch.cast(schema))

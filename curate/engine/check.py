@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from curate.engine import shape
 from curate.engine.forecast import Forecast, forecast
 from curate.engine.freeze import freeze
 from curate.engine.journal import MANIFEST
@@ -132,7 +133,7 @@ def check(
         )  # fmt: skip
         opened.append(f"ran it on {expected.sampled_rows:,} rows")
     input_schema = plan.input_schema()
-    output_schema = check_schema(recipe, input_schema)
+    output_schema = shape.written(recipe.output, input_schema, check_schema(recipe, input_schema))
     return Check(
         recipe=recipe.name, files=len(plan.files), bytes=sum(f.size for f in plan.files), units=len(plan.units),
         duplicate_ids=plan.duplicate_ids, columns_in={f.name: str(f.type) for f in input_schema},

@@ -14,6 +14,13 @@ def of(output: Output) -> list[Any]:
     return [output.columns, output.partition_by] if output.partition_by or output.columns == "new" else []
 
 
+def written(output: Output, before: pa.Schema, after: pa.Schema) -> pa.Schema:
+    """The columns that are written, of those `before` and `after` the steps."""
+    if output.columns == "all":
+        return after
+    return pa.schema([field for field in after if field.name == "id" or field.name not in before.names])
+
+
 def check(recipe: Recipe, before: pa.Schema, after: pa.Schema) -> None:
     """ConfigError where columns `before` and `after` the steps do not allow what `output` asks for."""
     for name in recipe.output.partition_by:

@@ -23,7 +23,7 @@ _WORDS = {
 def nearest(word: str, kind: type[Any], inner: Sequence[str | int], known: Sequence[str]) -> str:
     """A hint for an unknown key of the Config at a path: the nearest name, or all of them."""
     kind, _ = _find(kind, inner)
-    fields = [name for one in _alternatives(kind) for name in getattr(one, "__struct_fields__", ())]
+    fields = [name for one in _alternatives(kind) for name in getattr(one, "__struct_encode_fields__", ())]
     near = difflib.get_close_matches(word, [*fields, *known], 1)
     return f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join([*fields, *known])}"
 
@@ -46,7 +46,7 @@ def _find(kind: Any, path: Sequence[str | int]) -> tuple[Any, msgspec.structs.Fi
     field = None
     for key in path:
         for one in _alternatives(kind):
-            if isinstance(key, str) and hasattr(one, "__struct_fields__"):
+            if isinstance(key, str) and hasattr(one, "__struct_encode_fields__"):
                 field = next((f for f in msgspec.structs.fields(one) if f.encode_name == key), None)
                 kind = field.type if field else None
             elif typing.get_origin(one) in (list, tuple, dict):
@@ -66,6 +66,6 @@ def _in_words(kind: Any) -> str:
         return f"one of {', '.join(map(str, inner))}"
     if origin in (list, tuple):
         return f"a list, each entry {_in_words(inner[0])}"
-    if hasattr(kind, "__struct_fields__"):
-        return f"a mapping with the keys {', '.join(kind.__struct_fields__)}"
+    if hasattr(kind, "__struct_encode_fields__"):
+        return f"a mapping with the keys {', '.join(kind.__struct_encode_fields__)}"
     return " or ".join(map(_in_words, inner)) if len(_alternatives(kind)) > 1 else "a mapping"

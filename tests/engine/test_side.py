@@ -4,6 +4,8 @@ import hashlib
 import json
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import duckdb
@@ -22,6 +24,7 @@ from curate.io import side
 from curate.recipe.recipe import from_tree
 from curate.recipe.tree import Tree
 
+CONSOLE = Path(sys.executable).with_name("curate")
 ODD = '''
 """A stage that cannot do some rows."""
 
@@ -143,6 +146,17 @@ def test_sql_peek_and_plain_duckdb(place, curate):
     found = connection.execute("select count(*), count(odd), sum(odd), max(year) from docs").fetchall()
     assert found == [(12_000, len(known), sum(known), 2002)]
     assert curate("verify", place / "scores").code == 0
+
+
+def test_a_stream_and_check_hold_what_is_written(place, recipe, curate):
+    file = recipe(
+        ["token_count"], input={"path": str(place / "corpus")}, output={"path": "x", "columns": "new"}
+    )
+    stream = subprocess.run([CONSOLE, "run", file, "-o", "-", "-q"], capture_output=True, check=True).stdout
+    table = pa.ipc.open_stream(stream).read_all()
+    assert (table.column_names, table.num_rows) == (["id", "token_count"], 12_000)
+    checked = curate("check", file, "-o", place / "never", "--json", "--plan-only")
+    assert list(checked.json["columns_out"]) == ["id", "token_count"]
 
 
 def test_the_manifest_names_the_corpus(place):
