@@ -110,7 +110,7 @@ def _url_key(url: Bytes, begin: int, end: int, out: Bytes, n: int) -> int:
 
 
 @looped
-def _find_domain(url: Bytes, begin: int, end: int, data: Bytes, offsets: Longs, slots: Ints) -> int:
+def _find_domain(url: Bytes, begin: int, end: int, data: Bytes, offsets: Longs, slots: Longs) -> int:
     """The first of the host and the domains above it that is in the set: a.b.com, then b.com, then com."""
     i, stop = _host(url, begin, end)
     while i < stop:
@@ -146,49 +146,67 @@ def _find_substring(
     return -1
 
 
+@looped
+def _find_words(
+    url: Bytes, begin: int, end: int, data: Bytes, offsets: Longs, slots: Longs,
+    soft_data: Bytes, soft_offsets: Longs, soft_slots: Longs, seen: Longs, row: int,
+) -> tuple[int, int, int]:  # fmt: skip
+    """(the first word of the set, -1 where there is none; else the first soft word, -1; different soft words)."""
+    first, num, i = -1, 0, begin
+    while i < end:
+        stop = i
+        while stop < end and _is_wordlike(url[stop]):
+            stop += 1
+        if stop > i:
+            word = find(url, i, stop, data, offsets, slots)
+            if word >= 0:
+                return word, first, num
+            soft = find(url, i, stop, soft_data, soft_offsets, soft_slots)
+            if soft >= 0 and seen[soft] != row:
+                seen[soft] = row
+                num += 1
+                first = soft if first < 0 else first
+        i = stop + 1
+    return -1, first, num
+
+
 @nb.njit(nogil=True, cache=True)
 def _judge(
     data: Bytes, offsets: Longs, lower: Bytes, lower_offsets: Longs,
     domains: Strings, urls: Strings, words: Strings, soft: Strings, pieces: Trie, index: Bytes, values: Bytes,
     min_soft: int, verdict: npt.NDArray[np.int8], entry: Longs, num_soft: Longs,
 ) -> None:  # fmt: skip
+    # taken apart here: an array out of a tuple counts a reference each time
+    domain_data, domain_offsets, domain_slots = domains
+    url_data, url_offsets, url_slots = urls
+    word_data, word_offsets, word_slots = words
+    soft_data, soft_offsets, soft_slots = soft
+    keys, nodes, ends, kinds, pairs = pieces
     longest = 0
     for row in range(len(verdict)):
         longest = max(longest, offsets[row + 1] - offsets[row], lower_offsets[row + 1] - lower_offsets[row])
     scratch = np.zeros(longest, np.uint8)
-    seen = np.full(len(soft.offsets), -1, np.int64)  # the row that last had the word
+    seen = np.full(len(soft_offsets), -1, np.int64)  # the row that last had the word
     for row in range(len(verdict)):
         begin, end = lower_offsets[row], lower_offsets[row + 1]
-        found = _find_domain(lower, begin, end, domains.data, domains.offsets, domains.slots)
+        found = _find_domain(lower, begin, end, domain_data, domain_offsets, domain_slots)
         if found >= 0:
             verdict[row], entry[row] = DOMAIN, found
             continue
         n = _url_key(data, offsets[row], offsets[row + 1], scratch, 0)
-        found = find(scratch, 0, n, urls.data, urls.offsets, urls.slots)
+        found = find(scratch, 0, n, url_data, url_offsets, url_slots)
         if found >= 0:
             verdict[row], entry[row] = URL, found
             continue
-        word, first_soft, i = -1, -1, begin
-        while i < end and word < 0:
-            stop = i
-            while stop < end and _is_wordlike(lower[stop]):
-                stop += 1
-            if stop > i:
-                word = find(lower, i, stop, words.data, words.offsets, words.slots)
-                found = find(lower, i, stop, soft.data, soft.offsets, soft.slots)
-                if found >= 0 and seen[found] != row:
-                    seen[found] = row
-                    num_soft[row] += 1
-                    first_soft = found if first_soft < 0 else first_soft
-            i = stop + 1
-        if word >= 0:
-            verdict[row], entry[row] = WORD, word
+        found, first_soft, num_soft[row] = _find_words(
+            lower, begin, end, word_data, word_offsets, word_slots, soft_data, soft_offsets, soft_slots, seen, row
+        )  # fmt: skip
+        if found >= 0:
+            verdict[row], entry[row] = WORD, found
             continue
         if num_soft[row] >= min_soft:
             verdict[row], entry[row] = SOFT_WORDS, first_soft
             continue
-        found = _find_substring(
-            lower, begin, end, scratch, pieces.keys, pieces.nodes, pieces.ends, pieces.kinds, pieces.pairs, index, values
-        )  # fmt: skip
+        found = _find_substring(lower, begin, end, scratch, keys, nodes, ends, kinds, pairs, index, values)
         if found >= 0:
             verdict[row], entry[row] = SUBSTRING, found

@@ -21,7 +21,7 @@ from curate.schema import text_buffers
 if TYPE_CHECKING:
     from curate.kernels.strings import Strings
 
-FORMAT = 1  # of a mapped list; a change leaves old ones unused
+FORMAT = 2  # of a mapped list; a change leaves old ones unused
 _SLICE = 1 << 18  # lines worked on at a time: a list of millions costs little more than its own size
 _BOM, _GZIP = b"\xef\xbb\xbf", b"\x1f\x8b"
 
@@ -75,6 +75,14 @@ def refuse(bad: pa.Array, entries: pa.Array, numbers: pa.Array, path: str, what:
     first = pc.index(bad, True).as_py()
     if first >= 0:
         raise ConfigError(f"`{entries[first]}` is {what}", where=f"{path}:{numbers[first]}", hint=hint)
+
+
+def existing(paths: Sequence[str]) -> list[str]:
+    """The paths, when each is a file: what a stage says at plan, before anything runs."""
+    for path in paths:
+        if not Path(path).is_file():
+            raise ConfigError("no such list", where=path, hint="paths start from the folder you are in")
+    return list(paths)
 
 
 Reader = Callable[[str], Iterator[pa.Array]]

@@ -55,7 +55,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def __post_init__(self) -> None:
         if not self.list and not self.lists:
             raise ConfigError(
-                "`bad_words` has no list, and none is shipped",
+                "no list was given, and none is shipped,",
                 hint="give one: `list: words.txt`, one phrase a line; or `lists: {en: en.txt, ja: ja.txt}`",
             )
         if not 0 <= self.keep_fraction <= 1:
@@ -83,7 +83,7 @@ def columns_read(config: Config) -> list[str]:
 
 def list_files(config: Config) -> list[str]:
     """All files, part of the fingerprint."""
-    return [*([config.list] if config.list else []), *config.lists.values()]
+    return _lists.existing([*([config.list] if config.list else []), *config.lists.values()])
 
 
 def load(config: Config, store: Path) -> dict[str, Phrases]:

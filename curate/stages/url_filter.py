@@ -54,9 +54,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     substrings: str | tuple[str, ...] = ()  # file of what no URL may have even inside a word
 
     def __post_init__(self) -> None:
-        if not list_files(self):
+        if not any(files_of(self, name) for name in LISTS):
             raise ConfigError(
-                "`url_filter` has no list, and none is shipped",
+                "no list was given, and none is shipped,",
                 hint="give one: `domains: banned.txt`, one domain a line; also urls, words, soft_words, substrings",
             )
         if self.min_soft_words < 1:
@@ -73,7 +73,7 @@ def files_of(config: Config, name: str) -> tuple[str, ...]:
 
 def list_files(config: Config) -> list[str]:
     """All files, part of the fingerprint."""
-    return [path for name in LISTS for path in files_of(config, name)]
+    return _lists.existing([path for name in LISTS for path in files_of(config, name)])
 
 
 class Lists(NamedTuple):

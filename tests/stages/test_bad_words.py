@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from curate.errors import ConfigError
 from curate.schema import CORE
-from curate.stages.bad_words import WRITES, Config, bad_words, load
+from curate.stages.bad_words import WRITES, Config, bad_words, list_files, load
 
 
 def run(
@@ -109,7 +109,7 @@ def test_a_share_is_kept_by_id(listed: Any) -> None:
 
 
 def test_errors_say_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no list") as caught:
+    with pytest.raises(ConfigError, match="no list was given") as caught:
         Config()
     assert "list: words.txt" in caught.value.hint
     with pytest.raises(ConfigError, match="keep_fraction"):
@@ -119,8 +119,8 @@ def test_errors_say_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("\n \n")
     with pytest.raises(ConfigError, match="no entry"):
         load(Config(list=str(tmp_path / "empty")), tmp_path)
-    with pytest.raises(ConfigError, match="cannot read"):
-        load(Config(lists={"en": str(tmp_path / "none")}), tmp_path)
+    with pytest.raises(ConfigError, match="no such list"):  # at plan, before anything runs
+        list_files(Config(lists={"en": str(tmp_path / "none")}))
 
 
 UNSPACED = "[\u0e00-\u0fff\u3041-\u30ff\u4e00-\u9fff]"

@@ -79,6 +79,7 @@ def test_the_cut_into_batches_changes_nothing(block: str, options: dict[str, Any
         assert 0 < sum(whole["datatrove_pass"].to_pylist()) < 60
 
 
+@pytest.mark.filterwarnings("ignore:The 'registered_domain'")
 def test_metadata_comes_from_columns() -> None:
     batch = rows(["a", "b", None], url=["http://bad.com", "http://good.com", "http://good.com"], n=[1, 2, 3])
     config = Config(

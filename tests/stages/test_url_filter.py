@@ -15,7 +15,7 @@ from curate.engine.plan import step_identity
 from curate.errors import ConfigError
 from curate.recipe.recipe import from_tree
 from curate.recipe.tree import Tree
-from curate.stages.url_filter import WRITES, Config, load, url_filter
+from curate.stages.url_filter import WRITES, Config, list_files, load, url_filter
 
 THEIRS = {
     "domain": "domain", "subdomain": "domain", "url": "url", "hard_blacklisted": "word",
@@ -169,11 +169,11 @@ def test_a_list_that_would_match_nothing_is_refused(
 
 
 def test_no_list_and_no_file_say_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no list") as caught:
+    with pytest.raises(ConfigError, match="no list was given") as caught:
         Config()
     assert "domains: banned.txt" in caught.value.hint
-    with pytest.raises(ConfigError, match="cannot read"):
-        load(Config(domains=str(tmp_path / "none")), tmp_path)
+    with pytest.raises(ConfigError, match="no such list"):  # at plan, before anything runs
+        list_files(Config(domains=str(tmp_path / "none")))
     with pytest.raises(ConfigError, match="min_soft_words"):
         Config(soft_words="x", min_soft_words=0)
 
@@ -226,6 +226,7 @@ def test_any_url_is_judged_as_slow_python_does(
     assert out["url_filter_reason"].to_pylist() == [slow_reason(url, lists) for url in urls]
 
 
+@pytest.mark.filterwarnings("ignore:The 'registered_domain'")
 def test_decisions_are_those_of_datatrove(shared_data: Path, judged: Any) -> None:
     from datatrove.data import Document
     from datatrove.pipeline.filters import URLFilter
