@@ -203,12 +203,18 @@ class _Sample:
         return self._column(one.index, lambda e: e.seconds)
 
     def written(self, one: Pass, final: bool) -> float:
-        """Bytes of the files per row drawn; those of the large group, which has few footers."""
+        """Bytes written per row drawn: what the large group has more than small ones, so that no footer counts."""
         entries = self.entries[one.index]
-        large = [e for e in entries if one.over == "units" and int(e.unit) == self.groups - 1] or entries
-        size = sum(w.bytes for e in large for w in e.outputs if not final or _lasts(w.name, one))
-        rows = float(self.rows_in[-1] if large is not entries else self.rows_in.sum())
-        return size / max(rows, 1.0)
+        if one.over != "units" or self.groups < 3:
+            size = sum(_size(entry, one, final) for entry in entries)
+            return size / max(float(self.rows_in.sum()), 1.0)
+        sizes = self._column(one.index, lambda entry: _size(entry, one, final))
+        more = float(self.rows_in[-1] - self.rows_in[:-1].mean())
+        return max(0.0, float(sizes[-1] - sizes[:-1].mean())) / max(more, 1.0)
+
+
+def _size(entry: Entry, one: Pass, final: bool) -> int:
+    return sum(written.bytes for written in entry.outputs if not final or _lasts(written.name, one))
 
 
 def _lasts(name: str, one: Pass) -> bool:
@@ -233,8 +239,8 @@ def _scale(
         worker_memory_bytes=Range(
             memory, memory + document_share, memory + MEMORY_PER_GROUP * document_share
         ),
-        output_bytes=scale.times(float(sample.rows_in.sum()) * final).times(Range(0.85, 1.0, 1.2)),
-        scratch_bytes=scale.times(float(sample.rows_in.sum()) * stored).times(Range(0.85, 1.0, 1.3)),
+        output_bytes=scale.times(float(sample.rows_in.sum()) * final).times(Range(0.8, 1.0, 1.2)),
+        scratch_bytes=scale.times(float(sample.rows_in.sum()) * stored).times(Range(0.8, 1.0, 1.25)),
         workers=workers,
         notes=_notes(steps, drawn),
     )
