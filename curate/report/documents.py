@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from curate.errors import DataError
+from curate.io import hive
 from curate.report.facts import KEPT, Facts, Key
 from curate.schema import DROP
 
@@ -84,7 +85,9 @@ def _batches(file: Path, extra: Sequence[str]) -> Iterator[pa.RecordBatch]:
         with pq.ParquetFile(file) as parquet:
             wanted = {*_ABOUT, *extra, "text", "token_count"}
             names = [name for name in parquet.schema_arrow.names if name in wanted]
-            yield from parquet.iter_batches(batch_size=_BATCH_ROWS, columns=names)
+            shared = {n: v for n, v in hive.constants(parquet.schema_arrow).items() if n in wanted}
+            for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, columns=names):
+                yield hive.widen(batch, shared)
     except (pa.ArrowException, OSError) as error:
         raise DataError(
             f"cannot be read: {error}", where=str(file), hint="`curate verify` finds what is damaged"
