@@ -216,7 +216,9 @@ def relocated(plan: Plan, recipe: Recipe, listen: Listener = lambda kind, data: 
     _fetch(files, recipe, listen)
     stamps = {f.name: f.stamp for f in files}
     planned = tuple(msgspec.structs.replace(f, stamp=stamps.get(f.name, f.stamp)) for f in plan.files)
-    return msgspec.structs.replace(plan, root=str(root), files=planned)
+    reading = msgspec.structs.replace(plan.recipe.input, opt_out=recipe.input.opt_out)
+    frozen = msgspec.structs.replace(plan.recipe, input=reading)
+    return msgspec.structs.replace(plan, root=str(root), files=planned, recipe=frozen)
 
 
 def write_repeated(
