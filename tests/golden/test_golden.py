@@ -16,7 +16,15 @@ import pytest
 
 from curate.errors import ModelError
 from curate.models import catalog, fasttext
-from curate.stages import clean_text, extract, gopher_quality, gopher_repetition, language_id
+from curate.stages import (
+    bad_words,
+    clean_text,
+    extract,
+    gopher_quality,
+    gopher_repetition,
+    language_id,
+    pii_mask,
+)
 
 GOLDEN = Path(__file__).with_name("verdicts.json")
 FILES = (
@@ -24,6 +32,7 @@ FILES = (
     "text/web_stackexchange_samples",
     "multilingual/opensource_guides_29_languages_dev",
 )
+WORDS = Path(__file__).parents[1] / "stages/lists/bad_words.txt"
 PAGES = "html/article_extraction_benchmark_dev"
 
 
@@ -38,6 +47,13 @@ def judged(batch: pa.RecordBatch, model: fasttext.Model) -> pa.RecordBatch:
     batch = gopher_quality.gopher_quality(batch, gopher_quality.Config())
     batch = gopher_repetition.gopher_repetition(batch, gopher_repetition.Config())
     return clean_text.clean_text(batch, clean_text.Config())
+
+
+def filtered(batch: pa.RecordBatch) -> dict[str, str]:
+    words = bad_words.Config(list=str(WORDS))
+    rows = bad_words.bad_words(batch, words, bad_words.load(words, Path()))
+    rows = pii_mask.pii_mask(rows, pii_mask.Config())
+    return {c: digest(rows[c].to_pylist()) for c in rows.schema.names if c != "id"}
 
 
 def verdicts(data: Path, model: fasttext.Model) -> dict[str, Any]:
@@ -57,6 +73,7 @@ def verdicts(data: Path, model: fasttext.Model) -> dict[str, Any]:
         found[name]["columns"] = {
             c: digest(rows[c].to_pylist()) for c in rows.schema.names if c not in ("id", "lang_score")
         }
+        found[name]["filtered"] = filtered(batch)
     pages = pq.read_table(data / f"{PAGES}.parquet", columns=["id", "html"]).combine_chunks()
     empty = pa.nulls(pages.num_rows, pa.large_string())
     batch = pa.RecordBatch.from_arrays(
