@@ -223,6 +223,12 @@ def _find(
         begin, end = offsets[rows[r]], offsets[rows[r] + 1]
         i = begin
         while i < end:
+            # what `longest_at` asks first, asked here: a call for every byte would be most of the time
+            kind = pairs[np.int64(data[i]) | (np.int64(data[i + 1]) << 8 if i + 1 < end else 0)]
+            before = data[i - 1] if i > begin else np.uint8(0)
+            if kind == 0 or (kind == BOUND and before < 0x80 and values[before]):
+                i += 1
+                continue
             phrase, behind = longest_at(data, begin, i, end, keys, nodes, ends, kinds, pairs, index, values)
             if phrase < 0:
                 i += 1
