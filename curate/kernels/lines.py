@@ -254,7 +254,7 @@ def strip_row(out: Bytes, begin: int, end: int, index: Bytes, flags: Bytes) -> i
     first, last = strip(out, begin, end, index, flags)
     if first > begin:
         copy(out, first, last, out, begin)
-    return begin + last - first
+    return int(begin + last - first)
 
 
 @looped
