@@ -15,6 +15,8 @@ from curate.report.facts import Facts
 
 BESIDE = 20  # documents shown on each side of the line
 TOP = 50  # values of a group that are listed; the rest are counted together
+_VALUES_HELD = 1_000_000  # scores sorted at once; where there are more, the range is narrowed bin by bin
+_BINS = 1000
 _NUMBERS = ("INT", "FLOAT", "DOUBLE", "DECIMAL", "REAL")
 _YEAR = r"regexp_extract(CAST({} AS VARCHAR), '^(\d{{4}})', 1)"
 TEXT_CHARS = 200
@@ -103,23 +105,39 @@ class Cutter:
     def cut_for(self, share: float, of_tokens: bool) -> float:
         """The score at which the best `share` of rows or tokens stays: as many as fit, ties all in or all out."""
         weight = self._tokens if of_tokens else "1"
-        total = self._rows(f"SELECT sum({weight}) AS n FROM docs")[0]["n"] or 0
-        order = "ASC" if self._low else "DESC"
-        sql = f"""SELECT v, sum(n) OVER (ORDER BY v {order}) AS upto FROM
-            (SELECT {self._value} AS v, sum({weight}) AS n FROM docs WHERE isfinite({self._value}) GROUP BY v)
-            QUALIFY upto <= {share!r} * {total} ORDER BY v {"DESC" if self._low else "ASC"} LIMIT 1"""
-        found = self._rows(sql)
-        if not found:
-            best = self._rows(f"SELECT {'min' if self._low else 'max'}({self._value}) AS v FROM docs")[0]["v"]
-            if best is None:
-                raise ConfigError(
-                    f"`{self._score}` is null in every row", hint="choose another score, or run its stage"
-                )
+        sign = "-" if self._low else ""
+        docs = f"(SELECT {sign}{self._value} AS v, CAST({weight} AS DOUBLE) AS n FROM docs WHERE isfinite({self._value}))"
+        total = self._rows(f"SELECT CAST(COALESCE(sum({weight}), 0) AS DOUBLE) AS n FROM docs")[0]["n"]
+        limit = share * total * (1 + 1e-12)  # 0.29 * 100 is a little less than 29
+        span = self._rows(f"SELECT min(v) AS low, max(v) AS high, count(*) AS rows FROM {docs}")[0]
+        if not span["rows"]:
             raise ConfigError(
-                f"the best score alone, {best:g}, is more than {share:.2%} of the {'tokens' if of_tokens else 'rows'}",
+                f"`{self._score}` is null in every row", hint="choose another score, or run its stage"
+            )
+        low, high, rows, above = span["low"], span["high"], span["rows"], 0.0
+        while rows > _VALUES_HELD and high > low:  # narrow the range to the bin that the line falls into
+            bins = self._rows(
+                f"""SELECT least({_BINS - 1}, CAST(floor((v - ({low!r})) / ({(high - low) / _BINS!r})) AS INTEGER)) AS bin,
+                min(v) AS low, max(v) AS high, count(*) AS rows, sum(n) AS n FROM {docs}
+                WHERE v BETWEEN {low!r} AND {high!r} GROUP BY bin ORDER BY bin DESC"""
+            )
+            for one in bins:
+                low, high, rows = one["low"], one["high"], one["rows"]
+                if above + one["n"] > limit or one is bins[-1]:
+                    break
+                above += one["n"]
+        found = self._rows(
+            f"""SELECT v, {above!r} + sum(n) OVER (ORDER BY v DESC) AS upto FROM (SELECT v, sum(n) AS n FROM {docs}
+            WHERE v BETWEEN {low!r} AND {high!r} GROUP BY v) QUALIFY upto <= {limit!r} ORDER BY v LIMIT 1"""
+        )
+        if not found and above:  # the line falls between two bins
+            found = self._rows(f"SELECT min(v) AS v FROM {docs} WHERE v > {high!r}")
+        if not found:
+            raise ConfigError(
+                f"the best score alone, {abs(span['high']):g}, is more than {share:.2%} of the {'tokens' if of_tokens else 'rows'}",
                 hint="choose a larger share: many rows have the same score",
             )
-        return float(found[0]["v"])
+        return -float(found[0]["v"]) if self._low else float(found[0]["v"])
 
     def apply(self, cut: float, *, asked: float | None = None, of_tokens: bool = False) -> Cut:
         """Everything about one cut."""

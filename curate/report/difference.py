@@ -9,7 +9,7 @@ from curate.io.query import open_pair, query
 from curate.report.facts import Facts
 
 SAMPLE = 3  # documents shown for each reason
-_ROWS_PER_BUCKET = 20_000_000  # ids held at once; more are joined bucket by bucket
+_ROWS_PER_BUCKET = 5_000_000  # ids held at once; more are joined bucket by bucket
 TEXT_CHARS = 200
 
 # Where a row of one side is on the other.

@@ -66,6 +66,17 @@ def test_tokens_by_hand(curate, scored):
     assert found["kept_tokens"] == 490
 
 
+@pytest.mark.parametrize("keep", [0.02, 0.1, 0.29, 0.37, 0.5, 0.9, 1])
+@pytest.mark.parametrize("more", [(), ("--low",), ("--keep-tokens",)])
+def test_a_range_that_is_narrowed_gives_the_same_cut(curate, scored, monkeypatch, keep, more):
+    from curate.report import cut as module
+
+    whole = cut(curate, scored, "--keep", keep, *more)
+    monkeypatch.setattr(module, "_VALUES_HELD", 2)
+    monkeypatch.setattr(module, "_BINS", 7)
+    assert cut(curate, scored, "--keep", keep, *more) == whole
+
+
 def test_low_scores(curate, scored):
     found = cut(curate, scored, "--keep", 0.05, "--low")
     assert (found["cut"], found["kept"], found["keeps"]) == (0.05, 5, "low")
