@@ -1,15 +1,21 @@
 """Two corpora side by side: what one keeps and the other does not, by stage and reason, joined on `id`."""
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from curate.errors import ConfigError
 from curate.io.query import open_pair, query
+from curate.report.documents import kept_files
 from curate.report.facts import Facts
 
 SAMPLE = 3  # documents shown for each reason
 _ROWS_PER_BUCKET = 5_000_000  # ids held at once; more are joined bucket by bucket
+_BATCH_ROWS = 1024
 TEXT_CHARS = 200
 
 # Where a row of one side is on the other.
@@ -63,6 +69,8 @@ def compare(a: Facts, b: Facts) -> Corpora:
     for one, other in (("a", "b"), ("b", "a")):
         fates: dict[tuple[str, str, str], tuple[int, list[str]]] = {}
         for bucket in range(buckets):
+            for side, facts in (("a", a), ("b", b)):
+                connection.register(f"{side}_texts", _texts(facts.folder))
             for row in _rows(connection, _join(one, other, buckets, bucket)):
                 rows, ids = fates.get(row[:3], (0, []))
                 fates[row[:3]] = rows + row[3], (ids + row[4])[:SAMPLE]
@@ -103,11 +111,24 @@ def _join(one: str, other: str, buckets: int, bucket: int) -> str:
                     WHEN d.id IS NOT NULL THEN '{DROPPED}' WHEN q.id IS NOT NULL THEN '{QUARANTINED}' ELSE '{ABSENT}' END AS fate,
                 CASE WHEN y.id IS NULL THEN COALESCE(d.drop_stage, q.stage, '') ELSE '' END AS stage,
                 CASE WHEN y.id IS NULL THEN COALESCE(d.drop_reason, q.reason, '') ELSE '' END AS reason
-            FROM {rows(f"{one}_docs", ", hash(text) AS h")} x
-            LEFT JOIN {rows(f"{other}_docs", ", hash(text) AS h")} y ON x.id = y.id
+            FROM {rows(f"{one}_texts", ", hash(text) AS h")} x
+            LEFT JOIN {rows(f"{other}_texts", ", hash(text) AS h")} y ON x.id = y.id
             LEFT JOIN {rows(f"{other}_dropped", ", drop_stage, drop_reason")} d ON x.id = d.id
             LEFT JOIN {rows(f"{other}_quarantine", ", stage, reason")} q ON x.id = q.id
         ) GROUP BY ALL"""
+
+
+def _texts(folder: Path) -> pa.RecordBatchReader:
+    """Ids and texts of the kept rows, a small batch at a time: a dataset's scanner reads gigabytes ahead."""
+    schema = pa.schema({"id": pa.string(), "text": pa.large_string()})
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for file in kept_files(folder):
+            with pq.ParquetFile(file) as parquet:
+                for batch in parquet.iter_batches(_BATCH_ROWS, columns=schema.names):
+                    yield batch.cast(schema)
+
+    return pa.RecordBatchReader.from_batches(schema, batches())
 
 
 def _rows(connection: Any, sql: str) -> list[tuple[Any, ...]]:

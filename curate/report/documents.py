@@ -64,7 +64,7 @@ def walk(facts: Facts, extra: Sequence[str] = (), sample: int = SAMPLE) -> Walk:
     found = Walk(sums={}, samples={})
     pools: dict[Key, list[tuple[int, int, dict[str, Any]]]] = {}
     number = 0
-    for file in _files(facts.folder):
+    for file in [*kept_files(facts.folder), *sorted(facts.folder.glob("_dropped/**/part-*.parquet"))]:
         for batch in _batches(file, extra):
             for key, rows in _by_reason(batch):
                 _add(found.sums.setdefault(key, Sum(lengths=[0] * (PER_DECADE * DECADES))), rows)
@@ -75,9 +75,9 @@ def walk(facts: Facts, extra: Sequence[str] = (), sample: int = SAMPLE) -> Walk:
     return found
 
 
-def _files(folder: Path) -> list[Path]:
-    parts = sorted(folder.glob("part-*.parquet")) or sorted(folder.glob("*=*/**/part-*.parquet"))
-    return [*parts, *sorted(folder.glob("_dropped/**/part-*.parquet"))]
+def kept_files(folder: Path) -> list[Path]:
+    """The parts of the kept rows, in order."""
+    return sorted(folder.glob("part-*.parquet")) or sorted(folder.glob("*=*/**/part-*.parquet"))
 
 
 def _batches(file: Path, extra: Sequence[str]) -> Iterator[pa.RecordBatch]:
