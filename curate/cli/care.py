@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from curate.cli.state import State
-    from curate.cli.store import StoredPass
+    from curate.cli.store import Stored
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
@@ -129,32 +129,35 @@ def clean(
         str, typer.Option("--store", envvar="CURATE_STORE", help="Work store; it lies beside the outputs.")
     ] = ".curate",
     keep_days: Annotated[
-        float, typer.Option("--keep-days", min=0, help="Keep passes used within this many days.")
+        float, typer.Option("--keep-days", min=0, help="Keep what was used within this many days.")
     ] = 14,
     max_gb: Annotated[
         float | None,
-        typer.Option("--max-gb", min=0, help="Then remove the least recently used until the passes fit."),
+        typer.Option("--max-gb", min=0, help="Then remove the least recently used until the rest fits."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go; remove nothing.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove old passes of a work store; those that a lock or an unfinished run needs stay.
+    """Remove old passes and downloads of a work store; what a live or an unfinished run needs stays.
 
     Example: curate clean --store out/.curate --keep-days 7 --max-gb 50
 
     Unfinished runs are looked for in the folder that holds the store and below it. Complete datasets need no pass.
     """
     from curate.cli.console import print_json
-    from curate.cli.store import choose, passes_of, remove
+    from curate.cli.store import choose, contents, remove
 
-    passes = passes_of(_store_at(store))
-    chosen = choose(passes, keep_days * 86400, None if max_gb is None else max_gb * 1e9)
+    found = contents(_store_at(store))
+    chosen = choose(found, keep_days * 86400, None if max_gb is None else max_gb * 1e9)
     removed = chosen if dry_run else [one for one in chosen if remove(one)]
-    kept = [one for one in passes if one not in removed]
+    kept = [one for one in found if one not in removed]
     if not as_json:
         _print_cleaned(removed, kept, dry_run, max_gb)
         return
-    rows = [{"pass": one.path.name, "bytes": one.bytes, "age_seconds": round(one.age)} for one in removed]
+    rows = [
+        {"download" if "downloads" in one.path.parts else "pass": one.path.name, "bytes": one.bytes, "age_seconds": round(one.age)}
+        for one in removed
+    ]  # fmt: skip
     counts = {
         "freed_bytes": _bytes(removed),
         "kept": len(kept),
@@ -172,19 +175,19 @@ def _store_at(place: str) -> "Path":
     store = Path(place)
     if place == ".curate" and not store.is_dir() and len(beside) == 1:
         store = beside[0]
-    if not (store / "passes").is_dir():
+    if not any((store / name).is_dir() for name in ("passes", "downloads")):
         raise ConfigError(
             f"no work store at {place}", hint="it lies beside the outputs: curate clean --store out/.curate"
         )
     return store
 
 
-def _bytes(passes: "Sequence[StoredPass]") -> int:
+def _bytes(passes: "Sequence[Stored]") -> int:
     return sum(one.bytes for one in passes)
 
 
 def _print_cleaned(
-    removed: "Sequence[StoredPass]", kept: "Sequence[StoredPass]", dry_run: bool, max_gb: float | None
+    removed: "Sequence[Stored]", kept: "Sequence[Stored]", dry_run: bool, max_gb: float | None
 ) -> None:
     from curate.cli.console import human_bytes, human_seconds, say, table
 
@@ -192,12 +195,12 @@ def _print_cleaned(
     for line in table(lines, right=(1,)):
         print(line)
     verb, freed = ("would be removed", "to free") if dry_run else ("removed", "freed")
-    print(
-        f"{len(removed)} of {len(removed) + len(kept)} passes {verb}, {human_bytes(_bytes(removed))} {freed}"
-    )
+    everything = [*removed, *kept]
+    what = "passes and downloads" if any("downloads" in one.path.parts for one in everything) else "passes"
+    print(f"{len(removed)} of {len(everything)} {what} {verb}, {human_bytes(_bytes(removed))} {freed}")
     needed = [one for one in kept if one.needed_by]
     if needed:
-        say(f"{len(needed)} passes are in use and stay: {needed[0].path.name} by {needed[0].needed_by}")
+        say(f"{len(needed)} are in use and stay: {needed[0].path.name} by {needed[0].needed_by}")
     if max_gb is not None and _bytes(kept) > max_gb * 1e9:
         left = human_bytes(_bytes(kept))
         say(f"warning: {left} are left, more than --max-gb: what unfinished runs need stays")

@@ -26,7 +26,9 @@ Directory = Annotated[str, typer.Argument(metavar="DIR", help="Output folder of 
 Sides = Annotated[
     list[str] | None,
     typer.Option(
-        "--with", metavar="DIR", help="Join the side columns that a run with `columns: new` wrote; repeatable."
+        "--with",
+        metavar="DIR",
+        help="Join the side columns that a run with `columns: new` wrote; repeatable.",
     ),
 ]
 

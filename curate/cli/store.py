@@ -1,4 +1,4 @@
-"""Passes of a work store: who needs them, how old they are, and their removal."""
+"""Passes and downloads of a work store: who needs them, how old they are, and their removal."""
 
 import os
 import shutil
@@ -10,6 +10,7 @@ from pathlib import Path
 from curate.cli.dataset import find_runs
 from curate.engine.journal import MANIFEST
 from curate.engine.lock import Lock, is_dead, passes_in_use, read_owner
+from curate.engine.plan import Plan
 from curate.engine.unit import read_plan
 from curate.errors import LockedError
 from curate.io.files import Folder
@@ -18,8 +19,8 @@ _LEAVING = ".leaving-"  # a pass half removed; nobody resumes it
 
 
 @dataclass(frozen=True)
-class StoredPass:
-    """A pass folder: the bytes that its removal frees, seconds since its last use, and what keeps it ('' is nothing)."""
+class Stored:
+    """A pass folder or a download: the bytes its removal frees, seconds since its last use, what keeps it ('' nothing)."""
 
     path: Path
     bytes: int
@@ -27,31 +28,53 @@ class StoredPass:
     needed_by: str
 
 
-def passes_of(store: Path) -> list[StoredPass]:
-    """All passes of a store, the least recently used first."""
+def contents(store: Path) -> list[Stored]:
+    """All passes and downloads of a store, the least recently used first."""
+    found = [*_passes(store), *_downloads(store)]
+    return sorted(found, key=lambda one: (-one.age, one.path.name))
+
+
+def _passes(store: Path) -> Iterator[Stored]:
     needs = dict(_needed(store))
     now = time.time()
-    found = []
-    for path in (store / "passes").iterdir():
+    for path in (store / "passes").iterdir() if (store / "passes").is_dir() else ():
         if not path.is_dir():
             continue
         fingerprint = path.name.partition("-merge")[0]
         owner = read_owner(Folder(path))
         holder = f"process {owner.pid} on {owner.host}" if owner and not is_dead(owner) else ""
-        found.append(
-            StoredPass(path, _freed_bytes(path), now - _last_use(path), holder or needs.get(fingerprint, ""))
-        )
-    return sorted(found, key=lambda one: (-one.age, one.path.name))
+        yield Stored(path, _freed_bytes(path), now - _last_use(path), holder or needs.get(fingerprint, ""))
+
+
+def _downloads(store: Path) -> Iterator[Stored]:
+    """Files that were downloaded to be read. A live run may need any; an unfinished one needs those it planned."""
+    alive = "a run that is alive" if passes_in_use(Folder(store)) else ""
+    needed = {
+        str(Path(plan.root, file.name)): f"the unfinished run {run}"
+        for run, plan in _unfinished(store) for file in plan.files
+    }  # fmt: skip
+    now = time.time()
+    for path in sorted((store.resolve() / "downloads").rglob("*")):
+        if path.is_file() and path.parent.name != "listings":
+            stat = path.stat()  # its mtime is that of its source
+            age = now - max(stat.st_ctime, stat.st_atime)
+            yield Stored(path, stat.st_size, age, alive or needed.get(str(path), ""))
 
 
 def _needed(store: Path) -> Iterator[tuple[str, str]]:
     """Pass -> who needs it: a run that is alive anywhere, or an unfinished one beside the store or below."""
     yield from ((name, "a run that is alive") for name in passes_in_use(Folder(store)))
+    for run, plan in _unfinished(store):
+        yield from ((one.fingerprint, f"the unfinished run {run}") for one in plan.passes)
+
+
+def _unfinished(store: Path) -> Iterator[tuple[str, Plan]]:
+    """Runs beside the store or below that have a plan and no manifest."""
     for run in find_runs(store.resolve().parent):
         folder = Folder(run)
         plan = read_plan(folder)
         if plan and not folder.exists(MANIFEST) and Path(plan.store).resolve() == store.resolve():
-            yield from ((one.fingerprint, f"the unfinished run {run}") for one in plan.passes)
+            yield str(run), plan
 
 
 def _last_use(path: Path) -> float:
@@ -66,7 +89,7 @@ def _freed_bytes(path: Path) -> int:
     return sum(s.st_size for s in stats if s.st_nlink == 1)
 
 
-def choose(passes: list[StoredPass], keep_seconds: float, max_bytes: float | None) -> list[StoredPass]:
+def choose(passes: list[Stored], keep_seconds: float, max_bytes: float | None) -> list[Stored]:
     """What is to go: everything unneeded that is too old, then the least recently used until the rest fits."""
     chosen = []
     left = sum(one.bytes for one in passes)
@@ -78,8 +101,11 @@ def choose(passes: list[StoredPass], keep_seconds: float, max_bytes: float | Non
     return chosen
 
 
-def remove(one: StoredPass) -> bool:
-    """Remove a pass, unless a run has taken it meanwhile. It is gone under its name before its files go."""
+def remove(one: Stored) -> bool:
+    """Remove a pass, unless a run has taken it meanwhile, or a download. A pass loses its name before its files go."""
+    if one.path.is_file():
+        one.path.unlink()
+        return True
     if _LEAVING not in one.path.name:
         leaving = one.path.with_name(f"{_LEAVING}{one.path.name}-{os.getpid()}")
         try:

@@ -184,6 +184,26 @@ def test_clean_removes_what_was_not_used_for_long(curate, store):
     assert passes(store) == young
 
 
+def test_clean_removes_downloads_that_no_run_needs(curate, tmp_path):
+    downloads = tmp_path / ".curate/downloads"
+    for name in ("commoncrawl/a.warc.gz", "commoncrawl/b.warc.gz", "listings/l.json"):
+        (downloads / name).parent.mkdir(parents=True, exist_ok=True)
+        (downloads / name).write_bytes(b"12345")
+    unfinished = tmp_path / "out/_curate"
+    unfinished.mkdir(parents=True)
+    (tmp_path / "in.jsonl").write_text('{"text": "one"}\n')
+    (tmp_path / "r.yaml").write_text(f"input: {{path: {tmp_path}/in.jsonl}}\nstages: [sample]\n")
+    assert curate("run", tmp_path / "r.yaml", "-o", tmp_path / "out").returncode == 0
+    (unfinished / "manifest.json").unlink()
+    plan = json.loads((unfinished / "plan.json").read_text())
+    plan["root"], plan["files"][0]["name"] = str(downloads / "commoncrawl"), "a.warc.gz"
+    (unfinished / "plan.json").write_text(json.dumps(plan))
+    done = curate("clean", "--store", tmp_path / ".curate", "--keep-days", 0)
+    assert "1 of 2 passes and downloads removed, 5 B freed" in done.stdout
+    assert "1 are in use and stay: a.warc.gz by the unfinished run" in done.stderr
+    assert sorted(path.name for path in downloads.rglob("*.*")) == ["a.warc.gz", "l.json"]
+
+
 def test_clean_to_a_size_takes_the_least_recently_used(curate, store):
     a, b, c = passes(store)
     for one, days in ((a, 1), (b, 3), (c, 2)):
@@ -217,7 +237,7 @@ def test_clean_keeps_what_an_unfinished_run_names(curate, killed, project, proce
     done = curate("clean", "--store", store, "--keep-days", 0, "--max-gb", 0)
     assert done.returncode == 0
     assert passes(store) == before
-    assert "3 passes are in use and stay" in done.stderr
+    assert "3 are in use and stay" in done.stderr
     assert "more than --max-gb" in done.stderr
     resumed = process("verify", killed)
     assert resumed.returncode == 3  # still not complete, and nothing is lost
