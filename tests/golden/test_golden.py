@@ -18,12 +18,16 @@ from curate.errors import ModelError
 from curate.models import catalog, fasttext
 from curate.stages import (
     bad_words,
+    c4_lines,
+    c4_quality,
     clean_text,
     extract,
+    fineweb_quality,
     gopher_quality,
     gopher_repetition,
     language_id,
     pii_mask,
+    refinedweb_lines,
 )
 
 GOLDEN = Path(__file__).with_name("verdicts.json")
@@ -46,7 +50,18 @@ def judged(batch: pa.RecordBatch, model: fasttext.Model) -> pa.RecordBatch:
     batch = language_id.language_id(batch, language_id.Config(), model)
     batch = gopher_quality.gopher_quality(batch, gopher_quality.Config())
     batch = gopher_repetition.gopher_repetition(batch, gopher_repetition.Config())
+    batch = fineweb_quality.fineweb_quality(batch, fineweb_quality.Config())
+    batch = c4_quality.c4_quality(batch, c4_quality.Config())
     return clean_text.clean_text(batch, clean_text.Config())
+
+
+def edited(batch: pa.RecordBatch) -> dict[str, str]:
+    """Digests of what the stages that edit lines make of the raw text, each by itself."""
+    c4 = c4_lines.c4_lines(batch, c4_lines.Config())
+    refinedweb = refinedweb_lines.refinedweb_lines(batch, refinedweb_lines.Config())
+    texts = {"c4_lines_text": c4["text"], "refinedweb_lines_text": refinedweb["text"]}
+    columns = {c: rows[c] for rows in (c4, refinedweb) for c in rows.schema.names if c not in ("id", "text")}
+    return {name: digest(column.to_pylist()) for name, column in (texts | columns).items()}
 
 
 def filtered(batch: pa.RecordBatch) -> dict[str, str]:
@@ -68,11 +83,11 @@ def verdicts(data: Path, model: fasttext.Model) -> dict[str, Any]:
             "rows": rows.num_rows,
             "languages": dict(sorted(Counter(rows["lang"].to_pylist()).items(), key=str)),
         }
-        for stage in ("gopher_quality", "gopher_repetition"):
+        for stage in ("gopher_quality", "gopher_repetition", "fineweb_quality", "c4_quality"):
             found[name][stage] = dict(sorted(Counter(map(str, rows[f"{stage}_reason"].to_pylist())).items()))
         found[name]["columns"] = {
             c: digest(rows[c].to_pylist()) for c in rows.schema.names if c not in ("id", "lang_score")
-        }
+        } | edited(batch)
         found[name]["filtered"] = filtered(batch)
     pages = pq.read_table(data / f"{PAGES}.parquet", columns=["id", "html"]).combine_chunks()
     empty = pa.nulls(pages.num_rows, pa.large_string())
