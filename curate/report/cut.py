@@ -5,13 +5,16 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import msgspec
+import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from curate.errors import ConfigError
 from curate.io.query import open_dataset, query
 from curate.report.counts import columns_of, quoted
-from curate.report.documents import CHARS_PER_TOKEN
+from curate.report.documents import CHARS_PER_TOKEN, kept_files, stream
 from curate.report.facts import Facts
+from curate.schema import CORE
 
 BESIDE = 20  # documents shown on each side of the line
 TOP = 50  # values of a group that are listed; the rest are counted together
@@ -77,6 +80,8 @@ class Cutter:
         self._facts, self._score, self._low = facts, score, low
         self._connection = open_dataset(facts.folder)
         self._columns = columns_of(self._connection, "docs")
+        parts = kept_files(facts.folder)
+        self._schema: pa.Schema = pq.read_schema(parts[0]) if parts else pa.schema(CORE)
         self._check_score()
         self._value = f"CAST({quoted(score)} AS DOUBLE)"
         counted = "token_count" in self._columns
@@ -98,8 +103,15 @@ class Cutter:
         )
         raise ConfigError(f"`{self._score}` {what} in {self._facts.folder}", hint=hint)
 
+    def _query(self, sql: str) -> pa.RecordBatchReader:
+        """Ask `docs` once, with the columns whose names stand in the query."""
+        if set(self._columns) <= set(self._schema.names):  # else folders hold a column: lang=en/
+            named = [field for field in self._schema if field.name in sql] or [self._schema.field("id")]
+            self._connection.register("docs", stream(self._facts.folder, pa.schema(named)))
+        return query(self._connection, sql)
+
     def _rows(self, sql: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = query(self._connection, sql).read_all().to_pylist()
+        found: list[dict[str, Any]] = self._query(sql).read_all().to_pylist()
         return found
 
     def cut_for(self, share: float, of_tokens: bool) -> float:
@@ -198,8 +210,7 @@ class Cutter:
         drop: list[tuple[float, int, Beside]] = []
         names = [n for n in ("id", "source", "lang") if n in self._columns]
         columns = ", ".join(map(quoted, names))
-        reader = query(
-            self._connection,
+        reader = self._query(
             f"SELECT {columns}, {self._value} AS v, left(text, {TEXT_CHARS * 2}) AS text FROM docs",
         )
         for batch in reader:

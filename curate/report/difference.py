@@ -1,21 +1,18 @@
 """Two corpora side by side: what one keeps and the other does not, by stage and reason, joined on `id`."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from curate.errors import ConfigError
 from curate.io.query import open_pair, query
-from curate.report.documents import kept_files
+from curate.report.documents import stream
 from curate.report.facts import Facts
 
 SAMPLE = 3  # documents shown for each reason
 _ROWS_PER_BUCKET = 5_000_000  # ids held at once; more are joined bucket by bucket
-_BATCH_ROWS = 1024
+TEXTS = pa.schema({"id": pa.string(), "text": pa.large_string()})
 TEXT_CHARS = 200
 
 # Where a row of one side is on the other.
@@ -70,7 +67,7 @@ def compare(a: Facts, b: Facts) -> Corpora:
         fates: dict[tuple[str, str, str], tuple[int, list[str]]] = {}
         for bucket in range(buckets):
             for side, facts in (("a", a), ("b", b)):
-                connection.register(f"{side}_texts", _texts(facts.folder))
+                connection.register(f"{side}_texts", stream(facts.folder, TEXTS))
             for row in _rows(connection, _join(one, other, buckets, bucket)):
                 rows, ids = fates.get(row[:3], (0, []))
                 fates[row[:3]] = rows + row[3], (ids + row[4])[:SAMPLE]
@@ -116,19 +113,6 @@ def _join(one: str, other: str, buckets: int, bucket: int) -> str:
             LEFT JOIN {rows(f"{other}_dropped", ", drop_stage, drop_reason")} d ON x.id = d.id
             LEFT JOIN {rows(f"{other}_quarantine", ", stage, reason")} q ON x.id = q.id
         ) GROUP BY ALL"""
-
-
-def _texts(folder: Path) -> pa.RecordBatchReader:
-    """Ids and texts of the kept rows, a small batch at a time: a dataset's scanner reads gigabytes ahead."""
-    schema = pa.schema({"id": pa.string(), "text": pa.large_string()})
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        for file in kept_files(folder):
-            with pq.ParquetFile(file) as parquet:
-                for batch in parquet.iter_batches(_BATCH_ROWS, columns=schema.names):
-                    yield batch.cast(schema)
-
-    return pa.RecordBatchReader.from_batches(schema, batches())
 
 
 def _rows(connection: Any, sql: str) -> list[tuple[Any, ...]]:

@@ -80,6 +80,18 @@ def kept_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("part-*.parquet")) or sorted(folder.glob("*=*/**/part-*.parquet"))
 
 
+def stream(folder: Path, schema: pa.Schema) -> pa.RecordBatchReader:
+    """Columns of the kept rows for DuckDB, once, a small batch at a time: a dataset's scanner reads gigabytes ahead."""
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for file in kept_files(folder):
+            with pq.ParquetFile(file) as parquet:
+                for batch in parquet.iter_batches(_BATCH_ROWS, columns=schema.names):
+                    yield batch.cast(schema)
+
+    return pa.RecordBatchReader.from_batches(schema, batches())
+
+
 def _batches(file: Path, extra: Sequence[str]) -> Iterator[pa.RecordBatch]:
     try:
         with pq.ParquetFile(file) as parquet:
