@@ -36,6 +36,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     links: bool = False  # write a link's target after its words
     alt_texts: bool = False  # write the description in place of an image
     comments: bool = False  # keep the readers' comments
+    precision: bool = False  # trafilatura only: less text, more surely the article's, as FineWeb has it
     deadline_seconds: float = 10.0  # CPU seconds one page may take before it is quarantined
     max_memory_mb: int = 1024  # memory the extracting process may take before the page is quarantined
 
@@ -45,6 +46,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 "`alt_texts: true` and `main_content: false` work with resiliparse only",
                 hint="leave out `engine: trafilatura`, or the option",
             )
+        if self.precision and self.engine != "trafilatura":
+            raise ConfigError("`precision: true` works with trafilatura only", hint="add `engine: trafilatura`")
         if self.deadline_seconds <= 0 or self.max_memory_mb <= 0:
             raise ConfigError("`deadline_seconds` and `max_memory_mb` must be above 0")
 
@@ -132,7 +135,12 @@ def _text(tree: Any, config: Config) -> str:
 def _text_by_trafilatura(html: str, config: Config) -> str:
     import trafilatura
 
-    text: str | None = trafilatura.extract(html, include_comments=config.comments, include_links=config.links)
+    text: str | None = trafilatura.extract(
+        html,
+        include_comments=config.comments,
+        include_links=config.links,
+        favor_precision=config.precision,
+    )
     return text or ""
 
 

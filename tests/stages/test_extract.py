@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import trafilatura
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -78,6 +79,16 @@ def test_trafilatura() -> None:
     assert "Copyright" not in row["text"]
     assert row["extract_title"] == "How rivers bend"
     assert text_of("", Config(engine="trafilatura")) == ""
+
+
+def test_precision_is_trafilaturas_own() -> None:
+    page = f"<article><p>{'The river bends here. ' * 20}</p><div class=bottom><p>A stray remark</p></div></article>"
+    for precision in (False, True):
+        expected = trafilatura.extract(page, include_comments=False, favor_precision=precision)
+        assert text_of(page, Config(engine="trafilatura", precision=precision)) == expected
+        assert ("A stray remark" in expected) is not precision
+    with pytest.raises(ConfigError, match="trafilatura only"):
+        Config(precision=True)
 
 
 def test_config_is_checked() -> None:
