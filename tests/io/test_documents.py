@@ -59,7 +59,7 @@ def test_many_small_files_share_a_batch(tmp_path, read_all):
 
 
 def test_a_source_tree(read_all):
-    tree = Path(__file__).parents[2] / "curate"
+    tree = Path(__file__).parents[2] / "curate/stages"
     found = read_all(tree)
     assert found.column("source") == sorted(
         str(p.relative_to(tree))
