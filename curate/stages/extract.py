@@ -3,7 +3,9 @@
 Paper   none; resiliparse's main-content rules (Bevendorff et al. 2018, Elastic ChatNoir), or trafilatura's
 Reads   html   large_binary (n,), null for a row that has its text already
         text   large_string (n,), null for an HTML row
-Writes  text                   the page's text, one line per block; '' where none was found; never null for an HTML row
+Writes  text                   the page's text, one line per block; '' where none was found; never null for an HTML row.
+                               `format: markdown`: headings, lists, quotes, pipe tables, fenced code, `code`, **bold**,
+                               *italic*, links with `links: true`; TeX and MathML as `$...$`, `$$...$$`; nothing escaped
         extract_title          string: the `<h1>` that og:title or `<title>` repeats (the longest), else the only `<h1>`,
                                else og:title, else `<title>`
         extract_date           string, YYYY-MM-DD: when the page says it was published; null where it does not say
@@ -11,6 +13,9 @@ Writes  text                   the page's text, one line per block; '' where non
 Rows    all kept, in order; column `html` is removed
 Differs bytes that are valid UTF-8 are read as UTF-8 whatever the page declares (the declarations lie more often);
         a date written with the month as a number in the middle or first (01/07/16) is ambiguous and left out
+        markdown: a table's first row is its header, a line break in a cell `<br>`; a table with one row or one column,
+        or around headings, code or tables, is layout; a formula is its TeX annotation, else made from MathML; icons in
+        the private planes 15 and 16 are left out
 Fails   ConfigError when an option asks trafilatura for what it cannot do; an error on one page is the engine's to
         quarantine, as is a page past `deadline_seconds` (resiliparse never lets go of the GIL while it hangs)
 """
@@ -26,12 +31,14 @@ import pyarrow as pa
 from curate.child import mark_row
 from curate.errors import ConfigError
 from curate.stage import stage
+from curate.stages._markdown import markdown
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Defaults score best against pages with gold text."""
 
     engine: Literal["resiliparse", "trafilatura"] = "resiliparse"  # library that finds the text
+    format: Literal["text", "markdown"] = "text"  # markdown keeps headings, lists, tables, code and formulas
     main_content: bool = True  # leave out navigation, footers, side bars; false keeps all visible text
     links: bool = False  # write a link's target after its words
     alt_texts: bool = False  # write the description in place of an image
@@ -46,8 +53,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 "`alt_texts: true` and `main_content: false` work with resiliparse only",
                 hint="leave out `engine: trafilatura`, or the option",
             )
+        if self.format == "markdown" and self.engine != "resiliparse":
+            raise ConfigError("`format: markdown` works with resiliparse only", hint="leave out `engine`")
         if self.precision and self.engine != "trafilatura":
-            raise ConfigError("`precision: true` works with trafilatura only", hint="add `engine: trafilatura`")
+            raise ConfigError(
+                "`precision: true` works with trafilatura only", hint="add `engine: trafilatura`"
+            )
         if self.deadline_seconds <= 0 or self.max_memory_mb <= 0:
             raise ConfigError("`deadline_seconds` and `max_memory_mb` must be above 0")
 
@@ -95,12 +106,16 @@ def _read_page(page: pa.Buffer, config: Config) -> tuple[str, str | None, str | 
 
     html = decode(page)
     tree: Any = HTMLTree.parse(html)
-    text = _text_by_trafilatura(html, config) if config.engine == "trafilatura" else _text(tree, config)
     document, head = tree.document, _head(tree)
     # .values(): a plain loop over the result asks the whole query again at every step
     headings = [_one_line(heading.text) for heading in document.get_elements_by_tag_name("h1").values()]
-    title = _title(head.og_title, _one_line(tree.title), headings)
-    return text.replace("\0", ""), title, _date(html, head.dates, document), head.canonical_url
+    title, published = (
+        _title(head.og_title, _one_line(tree.title), headings),
+        _date(html, head.dates, document),
+    )
+    # last, since Markdown changes the tree
+    text = _text_by_trafilatura(html, config) if config.engine == "trafilatura" else _text(tree, html, config)
+    return text.replace("\0", ""), title, published, head.canonical_url
 
 
 def decode(page: bytes | pa.Buffer) -> str:
@@ -118,7 +133,16 @@ def decode(page: bytes | pa.Buffer) -> str:
     return page.decode(encoding, "replace").removeprefix("\ufeff")
 
 
-def _text(tree: Any, config: Config) -> str:
+def _text(tree: Any, html: str, config: Config) -> str:
+    if config.format == "markdown":
+        return markdown(
+            tree,
+            html,
+            main_content=config.main_content,
+            links=config.links,
+            alt_texts=config.alt_texts,
+            comments=config.comments,
+        )
     from resiliparse.extract.html2text import extract_plain_text
 
     text: str = extract_plain_text(
