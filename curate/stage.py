@@ -83,6 +83,7 @@ class Stage:
     phases: tuple[Phase, ...] = ()
     module: str = ""
     check: Check | None = None  # raises ConfigError at plan where the columns' types do not fit
+    scores: tuple[str, ...] = ()  # columns that a model judged by: the guards ask what explains them
 
     @property
     def is_global(self) -> bool:
@@ -111,17 +112,19 @@ def stage(
     ends_pass: bool = False,
     libraries: Names = (),
     files: Callable[[Any], Sequence[str]] | None = None,
+    scores: Sequence[str] = (),
 ) -> Callable[[Function], Function]:
     """Declare a map stage: `fn(batch, config)`, or `fn(batch, config, model)` with `load=fn(config, store)`.
 
     `writes` maps each new column to its Arrow type (`text` when the stage edits it); a function of the Config
-    where it depends on it. The engine renames the columns when a recipe gives the stage another name.
+    where it depends on it. The engine renames the columns when a recipe gives the stage another name. `scores` names
+    those that a model's judgement is in: a run stops where language or length alone explain them.
     """
 
     def declare(function: Function) -> Function:
         declared = Stage(
             name, version, config, function, reads, writes, tuple(removes), load, isolate, ends_pass,
-            libraries, files, (), function.__module__,
+            libraries, files, (), function.__module__, scores=tuple(scores),
         )  # fmt: skip
         function.stage = declared  # type: ignore[attr-defined]
         return function

@@ -41,6 +41,14 @@ MaxDisk = Annotated[
     str, typer.Option("--max-disk", metavar="SIZE", help=f"{_REFUSES} for output and work store, as in 2TB.")
 ]
 MaxHours = Annotated[float | None, typer.Option("--max-hours", min=0, help=f"{_REFUSES} time.")]
+Allow = Annotated[
+    str,
+    typer.Option(
+        "--allow",
+        metavar="GUARD[,GUARD]",
+        help="Guards that only warn: max_drop, constant_score, canaries, ...",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless something is wrong.")]
 
@@ -73,6 +81,7 @@ def run(
     max_memory: MaxMemory = "",
     max_disk: MaxDisk = "",
     max_hours: MaxHours = None,
+    allow: Allow = "",
     events: Annotated[str, typer.Option("--events", metavar="FILE", help="One JSON line per event.")] = "",
     as_json: Json = False,
     quiet: Quiet = False,
@@ -84,11 +93,23 @@ def run(
     Exit codes: 0 complete; 1 a guard stopped it; 2 usage or configuration, a stage that cannot work, or the folder is
     in use; 3 incomplete, run again to resume; 4 complete with more quarantined rows than allowed; 130 interrupted.
     """
-    loaded = _load(recipe, output, sets, stages, store)
+    loaded = _allowing(_load(recipe, output, sets, stages, store), allow)
     limits = _limits(max_memory, max_disk, max_hours)
     execute(
         loaded, stages or [], workers, fresh, allow_quarantined, worker_memory, events, as_json, quiet, limits
     )
+
+
+def _allowing(recipe: Any, names: str) -> Any:
+    """The recipe with guards that `--allow` names beside its own."""
+    import msgspec
+
+    from curate.recipe.guards import check_names
+
+    allowed = tuple(name.strip() for name in names.split(",") if name.strip())
+    check_names(allowed)
+    guards = msgspec.structs.replace(recipe.guards, allow=(*recipe.guards.allow, *allowed))
+    return msgspec.structs.replace(recipe, guards=guards)
 
 
 def _limits(memory: str, disk: str, hours: float | None) -> Any:

@@ -8,9 +8,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.engine import bias
 from curate.engine.call import stage_call
 from curate.engine.isolate import Blame, Failure, Isolated, run_alone
-from curate.engine.journal import MAX_SOURCES, OTHER_SOURCES, Ledger, StepCount, merge_counts
+from curate.engine.journal import Ledger, StepCount, merge_counts
 from curate.engine.limits import RowLimits
 from curate.engine.parts import UnitFiles
 from curate.engine.plan import Plan, column_name, schema_after, writers
@@ -107,12 +108,16 @@ class Flow:
         self.steps = [s for s in steps if s.stage != CHECKPOINT]
         self._maps: dict[int, MapStep] = {}
         self._selects: dict[int, Selector] = {}
+        self._watches: dict[int, bias.Watch] = {}
         wrote = writers(plan.recipe)
+        scores = bias.scores_of(plan.recipe, plan.input_schema())
         for step in self.steps:
             if step.stage == "select":
                 self._selects[step.index] = Selector(
                     step.config["where"], {f.name: f.type for f in schema}, wrote, step.when
                 )
+                if watch := bias.watch(self._selects[step.index].predicate, step, scores, schema):
+                    self._watches[step.index] = watch
             else:
                 self._maps[step.index] = MapStep(step, plan, schema, careful)
                 schema = schema_after(schema, step, step.spec(), step.settings())
@@ -140,12 +145,16 @@ class Flow:
             started = time.perf_counter()
             count = self._count(step, batch)
             if step.index in self._selects:
+                if watch := self._watches.get(step.index):
+                    watch.add(count.scores, batch)
                 batch, dropped = self._selects[step.index].split(batch)
                 count.seconds += time.perf_counter() - started
+                count.changed |= dropped.num_rows > 0
                 self.drop(step, dropped)
             else:
                 before = batch
                 batch, failures = self._maps[step.index](before)
+                count.changed = count.changed or bool(failures) or changes(step.name, before, batch)
                 count.seconds += time.perf_counter() - started
                 for failure in failures:
                     self._quarantine_row(step, before, failure)
@@ -157,19 +166,18 @@ class Flow:
             self.files.keep(batch)
 
     def _count(self, step: Step, batch: pa.RecordBatch) -> StepCount:
-        count = self.counts.setdefault(str(step.index), StepCount(dropped={}, sources={}))
+        count = self.counts.setdefault(str(step.index), StepCount())
         count.rows += batch.num_rows
         count.bytes += document_bytes(batch)
-        self._count_sources(count, batch, 0)
+        self._count_groups(count, batch, 0)
         return count
 
-    def _count_sources(self, count: StepCount, batch: pa.RecordBatch, side: int) -> None:
-        if "source" in batch.schema.names and batch.num_rows:
-            for entry in batch.column("source").value_counts().to_pylist():
-                source = entry["values"] or ""
-                if source not in count.sources and len(count.sources) >= MAX_SOURCES:
-                    source = OTHER_SOURCES
-                count.sources.setdefault(source, [0, 0])[side] += entry["counts"]
+    def _count_groups(self, count: StepCount, batch: pa.RecordBatch, side: int) -> None:
+        for column, groups in (("source", count.sources), ("lang", count.langs)):
+            if bias.is_text(batch, column) and batch.num_rows:
+                for entry in batch.column(column).value_counts().to_pylist():
+                    name = bias.group_name(entry["values"] or "", groups)
+                    groups.setdefault(name, [0, 0])[side] += entry["counts"]
 
     def count_step(self, step: Step, batch: pa.RecordBatch) -> None:
         """Count rows that enter a global stage's last phase."""
@@ -180,12 +188,12 @@ class Flow:
         if not dropped.num_rows:
             return
         self.ledger.add("dropped", dropped.num_rows, id_sum(dropped.column("id").to_pylist()))
-        count = self.counts.setdefault(str(step.index), StepCount(dropped={}, sources={}))
+        count = self.counts.setdefault(str(step.index), StepCount())
         blamed = pc.binary_join_element_wise(
             dropped.column("drop_stage"), dropped.column("drop_reason"), "\t"
         )
         merge_counts(count.dropped, {e["values"]: e["counts"] for e in blamed.value_counts().to_pylist()})
-        self._count_sources(count, dropped, 1)
+        self._count_groups(count, dropped, 1)
         self.files.drop(
             f"{step.index:02d}_{step.name}", shaped_drop(dropped, self.plan.recipe.output.dropped)
         )
@@ -239,6 +247,17 @@ def shaped_drop(dropped: pa.RecordBatch, mode: Any) -> pa.RecordBatch:
         chosen = np.array(hashes, np.uint64) < np.uint64(min(mode.sample * 2.0**64, 2.0**64 - 2048))
         return slim.filter(pa.array(chosen))
     return slim
+
+
+def changes(name: str, before: pa.RecordBatch, after: pa.RecordBatch) -> bool:
+    """Whether a map step failed a row by its verdict, or wrote a text that was not there."""
+    verdict = f"{name}_pass"
+    judged = verdict in after.schema.names and verdict not in before.schema.names
+    if judged and pc.all(after.column(verdict), min_count=0).as_py() is False:
+        return True
+    if "text" not in after.schema.names:
+        return False
+    return "text" not in before.schema.names or not after.column("text").equals(before.column("text"))
 
 
 def document_bytes(batch: pa.RecordBatch) -> int:

@@ -30,7 +30,8 @@ from curate.engine.unit import PLAN, pass_folder
 from curate.errors import GuardError
 from curate.io.files import Folder
 from curate.io.inputs import Input, Slice
-from curate.recipe.recipe import Recipe
+from curate.recipe.guards import NAMES, Guards
+from curate.recipe.recipe import MAX_DROPS, Recipe
 
 TIME_FACTOR = 1.6
 MEMORY_PER_GROUP = 3.0  # a row group that is being written stands in memory about so many times
@@ -158,11 +159,11 @@ def _write(groups: Sequence[pa.Table], scratch: Path, recipe: Recipe) -> Recipe:
     (scratch / "in").mkdir()
     for number, table in enumerate(groups):
         pq.write_table(table, scratch / "in" / f"group-{number:02d}.parquet", row_group_size=table.num_rows)
-    steps = tuple(msgspec.structs.replace(s, max_drop=None, max_drop_per_source=None) for s in recipe.steps)
+    steps = tuple(msgspec.structs.replace(s, **dict.fromkeys(MAX_DROPS)) for s in recipe.steps)
     output = msgspec.structs.replace(recipe.output, path=str(scratch / "out"))
     return msgspec.structs.replace(
         recipe, input=Input(path=str(scratch / "in"), id="id"), output=output, store=str(scratch / "store"),
-        steps=steps, allow_empty=True, allow_quarantined=float(ROWS),
+        steps=steps, guards=Guards(allow=NAMES), canaries=False, allow_empty=True, allow_quarantined=float(ROWS),
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from curate.engine.bias import ScoreCount, group_name, merge_scores
 from curate.errors import DataError
 from curate.io.files import Folder
 
@@ -17,8 +18,6 @@ JOURNAL = "_curate/journal"
 TMP = "_curate/tmp"
 MANIFEST = "_curate/manifest.json"
 MODULUS = 1 << 64
-MAX_SOURCES = 200  # counted apart, for the guards; the rest are counted together
-OTHER_SOURCES = "*"
 
 Counts = dict[str, int]
 
@@ -40,6 +39,9 @@ class StepCount(msgspec.Struct, kw_only=True):
     seconds: float = 0.0
     dropped: Counts = {}  # reason -> rows
     sources: dict[str, list[int]] = {}  # source -> [rows, dropped], for the guards
+    langs: dict[str, list[int]] = {}  # the same by `lang`
+    changed: bool = False  # a row failed its verdict, or a text is another
+    scores: dict[str, ScoreCount] = {}  # selects: what is known of the scores they cut on
 
 
 class Ledger(msgspec.Struct, kw_only=True):
@@ -220,7 +222,7 @@ def totals(all_entries: Iterable[Entry], unit: str = "total") -> Entry:
         for side in ("rows_in", "made", "kept", "dropped", "quarantined"):
             total.ledger.add(side, getattr(entry.ledger, side), entry.ledger.sum_of(side))
         for index, count in entry.steps.items():
-            _add_step(total.steps.setdefault(index, StepCount(dropped={}, sources={})), count)
+            _add_step(total.steps.setdefault(index, StepCount()), count)
         merge_counts(total.skipped, entry.skipped)
         merge_counts(total.quarantined, entry.quarantined)
         merge_counts(total.counts, entry.counts)
@@ -237,8 +239,10 @@ def _add_step(total: StepCount, count: StepCount) -> None:
     total.failed += count.failed
     total.seconds += count.seconds
     merge_counts(total.dropped, count.dropped)
-    for source, (rows, dropped) in count.sources.items():
-        known = source in total.sources or len(total.sources) < MAX_SOURCES
-        seen = total.sources.setdefault(source if known else OTHER_SOURCES, [0, 0])
-        seen[0] += rows
-        seen[1] += dropped
+    total.changed |= count.changed
+    merge_scores(total.scores, count.scores)
+    for groups, more in ((total.sources, count.sources), (total.langs, count.langs)):
+        for name, (rows, dropped) in more.items():
+            seen = groups.setdefault(group_name(name, groups), [0, 0])
+            seen[0] += rows
+            seen[1] += dropped

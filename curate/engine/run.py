@@ -23,7 +23,7 @@ from curate.engine.workers import Pool, Signals, Stopped, default_workers, os_er
 from curate.errors import ConfigError, CurateError, DataError, LockedError, RunError
 from curate.io import hive
 from curate.io.files import Folder
-from curate.recipe.recipe import Recipe
+from curate.recipe.recipe import MAX_DROPS, Recipe
 
 RECORDS_PER_RANGE = 4_000_000
 WORKER_MEMORY_MB = 1024
@@ -56,7 +56,9 @@ def run(
             if done is not None:
                 return judged(done, allowed)
             if limits:
-                limits.refuse(forecast(plan, recipe, stage_files, workers=workers, max_memory_mb=max_memory_mb))
+                limits.refuse(
+                    forecast(plan, recipe, stage_files, workers=workers, max_memory_mb=max_memory_mb)
+                )
             started = time.perf_counter()
             with (
                 InUse(Folder(plan.store), [one.fingerprint for one in plan.passes]),
@@ -127,13 +129,14 @@ def _still_complete(out: Folder, changes: Sequence[str]) -> Result:
 def with_guards_of(plan: Plan, recipe: Recipe, stage_files: Sequence[str]) -> Plan:
     """The plan with what decides no row taken from the recipe as it is now: guards, and where stages files lie."""
     steps = tuple(
-        msgspec.structs.replace(old, max_drop=new.max_drop, max_drop_per_source=new.max_drop_per_source)
+        msgspec.structs.replace(old, **{guard: getattr(new, guard) for guard in MAX_DROPS})
         for old, new in zip(plan.recipe.steps, recipe.steps, strict=True)
     )
     reading = msgspec.structs.replace(plan.recipe.input, with_=recipe.input.with_)
     guarded = msgspec.structs.replace(
-        plan.recipe, input=reading, steps=steps, allow_empty=recipe.allow_empty, allow_quarantined=recipe.allow_quarantined
-    )
+        plan.recipe, input=reading, steps=steps, allow_empty=recipe.allow_empty, guards=recipe.guards,
+        allow_quarantined=recipe.allow_quarantined, canaries=recipe.canaries,
+    )  # fmt: skip
     files = tuple(str(Path(f).resolve()) for f in stage_files) or plan.stage_files
     return msgspec.structs.replace(plan, recipe=guarded, stage_files=files)
 
@@ -268,8 +271,8 @@ class Runner:
             total, folder = self.totals[one.index], pass_folder(self.plan, self.run, one)
             if small := guards.too_small(self.plan, total):
                 self.listen("warning", {"message": small})
-            guards.judge(self.plan, one, total, folder)
-            for message in guards.mostly_failed(self.plan, total, folder):
+            warnings = guards.judge(self.plan, total, folder)
+            for message in [*warnings, *guards.mostly_failed(self.plan, total, folder)]:
                 self.listen("warning", {"message": message})
 
     def _check_chain(self, one: Pass) -> None:

@@ -19,12 +19,14 @@ from curate import stages
 from curate.errors import ConfigError
 from curate.io.files import is_remote
 from curate.io.inputs import Input
+from curate.recipe.guards import Guards
 from curate.recipe.hints import meaning, nearest
 from curate.recipe.tree import Path as Place
 from curate.recipe.tree import Tree, parse, scalar
 from curate.stage import Stage
 
-_STEP_KEYS = ("stage", "name", "when", "max_drop", "max_drop_per_source")
+MAX_DROPS = ("max_drop", "max_drop_per_source", "max_drop_per_lang")
+_STEP_KEYS = ("stage", "name", "when", *MAX_DROPS)
 _SHORTHAND = {"select": "where"}  # `- select: "lang = 'en'"`
 _ENVIRONMENT = {"CURATE_STORE": ("store",), "CURATE_SEED": ("seed",), "CURATE_UNIT_MB": ("unit_mb",)}
 CHECKPOINT = "checkpoint"
@@ -54,6 +56,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     when: str = ""
     max_drop: float | None = None  # guard: largest share of its rows the step may drop
     max_drop_per_source: float | None = None
+    max_drop_per_lang: float | None = None  # by the column `lang`, where there is one
 
     def spec(self) -> Stage:
         return stages.find(self.stage)
@@ -74,6 +77,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     max_document_mb: int = 64
     allow_empty: bool = False  # zero rows out of some rows in is an error otherwise
     allow_quarantined: float = 0  # a count, or below 1 a share of the rows
+    guards: Guards = Guards()
+    canaries: bool = False  # plant rows that the stages must find, in a small run before this one
     base: str = "."  # folder that relative paths start from
     file: str = ""  # where it was read from
     origins: dict[str, str] = {}
@@ -92,6 +97,8 @@ class _Top(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_document_mb: int = 64
     allow_empty: bool = False
     allow_quarantined: float = 0
+    guards: Guards = Guards()
+    canaries: bool = False
 
 
 def load(path: str | Path, *, sets: Sequence[str] = (), output: str = "") -> Recipe:
@@ -219,7 +226,13 @@ def _build(name: str, keys: dict[str, Any], index: int, seed: int, place: Place,
         keys.setdefault("seed", seed)
     config = _convert(keys, spec.config, place, tree, f" in `stages[{index}]` ({name})", [*_STEP_KEYS])
     step: Step = _convert(
-        {"index": index, "stage": name, "name": name, **extra, "config": _finite(msgspec.to_builtins(config))},
+        {
+            "index": index,
+            "stage": name,
+            "name": name,
+            **extra,
+            "config": _finite(msgspec.to_builtins(config)),
+        },
         Step,
         place,
         tree,
@@ -228,7 +241,7 @@ def _build(name: str, keys: dict[str, Any], index: int, seed: int, place: Place,
         raise ConfigError(
             "a step's `name` is lower-case letters, digits and _", where=tree.place((*place, "name"))
         )
-    for guard in ("max_drop", "max_drop_per_source"):
+    for guard in MAX_DROPS:
         if not 0 <= (getattr(step, guard) or 0) <= 1:
             raise ConfigError(f"`{guard}` is a share from 0 to 1", where=tree.place((*place, guard)))
     return step
@@ -238,7 +251,9 @@ def _finite(value: Any) -> Any:
     # a plan is JSON, which has no infinity; no statistic reaches the largest number either
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
-    return math.copysign(sys.float_info.max, value) if isinstance(value, float) and math.isinf(value) else value
+    return (
+        math.copysign(sys.float_info.max, value) if isinstance(value, float) and math.isinf(value) else value
+    )
 
 
 def _convert(

@@ -58,6 +58,7 @@ def load_model(config: Config, store: Path) -> fasttext.Model:
     writes=columns_written,
     load=load_model,
     files=model_files,
+    scores=["lang_score"],
 )
 def language_id(batch: pa.RecordBatch, config: Config, model: fasttext.Model) -> pa.RecordBatch:
     """Add `lang` and `lang_score`, and with thresholds the verdict on the score."""
