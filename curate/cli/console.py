@@ -85,6 +85,16 @@ def table(rows: Sequence[tuple[str, ...]], right: tuple[int, ...] = ()) -> list[
     return lines
 
 
+def wrapped(items: Sequence[str], width: int = 100) -> list[str]:
+    """Lines of items, two spaces between them."""
+    lines = [""]
+    for item in items:
+        if lines[-1] and len(lines[-1]) + len(item) > width:
+            lines.append("")
+        lines[-1] += f"  {item}" if lines[-1] else item
+    return [line for line in lines if line]
+
+
 def print_summary(result: "Result") -> None:
     """Rows in, kept and dropped by stage and reason, tokens, speed, where the output is, what to do next."""
     rows = result.rows

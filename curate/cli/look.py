@@ -149,7 +149,7 @@ _SHOWN_APART = {"id", "text", "html", "url", "source", *DROP_COLUMNS}
 
 
 def _print_document(number: int, part: str, row: dict[str, Any], steps: Sequence[str]) -> None:
-    from curate.cli.console import cell, printable
+    from curate.cli.console import cell, printable, wrapped
 
     if number > 1:
         print()
@@ -165,7 +165,7 @@ def _print_document(number: int, part: str, row: dict[str, Any], steps: Sequence
         if len(text) > TEXT_CHARS:
             print(f"    | ... {len(text):,} characters")
     for step, items in _by_step(row, steps).items():
-        for i, line in enumerate(_wrapped(items)):
+        for i, line in enumerate(wrapped(items)):
             print(f"    {step if i == 0 else ' ' * len(step)}{'  ' if step else ''}{line}")
 
 
@@ -193,15 +193,6 @@ def _drop_words(row: dict[str, Any]) -> str:
         if row[f"drop_{name}"] is not None:
             words += f", {name} {cell(row[f'drop_{name}'])}"
     return words + (f", kept is {cell(row['kept_id'])}" if row.get("kept_id") else "")
-
-
-def _wrapped(items: Sequence[str], width: int = 100) -> list[str]:
-    lines = [""]
-    for item in items:
-        if lines[-1] and len(lines[-1]) + len(item) > width:
-            lines.append("")
-        lines[-1] += f"  {item}" if lines[-1] else item
-    return [line for line in lines if line]
 
 
 def sql(

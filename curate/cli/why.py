@@ -1,4 +1,4 @@
-"""`curate why`: what became of one document."""
+"""`curate why`: what became of one document, and what every step of the recipe said of it."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -10,8 +10,10 @@ from curate.errors import ConfigError
 
 if TYPE_CHECKING:
     from curate.cli.dataset import Dataset
+    from curate.cli.verdicts import Verdict
 
 FOUND, NOT_FOUND = 0, 1
+_OK = {True: "ok", False: "FAIL", None: ""}
 MAX_SAME_SOURCE_ID = 20  # rows looked up: nothing says that a source's own ids are unique
 _SAID = (
     "id",
@@ -35,7 +37,7 @@ def why(
     ],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
-    """Say where a document ended: kept, dropped or quarantined, by whom and for what reason.
+    """Say where a document ended and what every step said of it, each value beside its bound.
 
     Example: curate why out/quickstart 3f9c0a6e5d1b4c27
 
@@ -51,7 +53,7 @@ def why(
     if not found:
         same = _same_source_id(dataset, row_id)
         found, found_by = [finding for i in same for finding in find(dataset, i)], "source_id"
-    findings = [_with_kept(dataset, finding) for finding in found]
+    findings = [_with_kept(dataset, _with_verdicts(dataset, finding)) for finding in found]
     status = findings[0]["status"] if findings else "unknown"
     code = FOUND if findings else NOT_FOUND
     if as_json:
@@ -69,10 +71,10 @@ def why(
 
 
 def find(dataset: "Dataset", row_id: str) -> list[dict[str, Any]]:
-    """Everywhere an id stands: {"status", "part", "step", "after", "row"}. A row under way counts where it came last."""
+    """Everywhere an id stands: {"status", "part", "step", "after", "row", "pass"}. A row under way counts where it came last."""
     (_, kept), *earlier = dataset.kept()
-    found = [
-        {"status": part.side, "part": part.name, "step": part.step, "after": "", "row": row}
+    found: list[dict[str, Any]] = [
+        {"status": part.side, "part": part.name, "step": part.step, "after": "", "row": row, "pass": None}
         for part, row in dataset.find(row_id, [*kept, *dataset.dropped(), *dataset.quarantined()])
     ]
     for one, parts in earlier:
@@ -86,6 +88,7 @@ def find(dataset: "Dataset", row_id: str) -> list[dict[str, Any]]:
                     "step": "",
                     "after": dataset.after(one),
                     "row": row,
+                    "pass": one.index if one else None,
                 }
             )
     return found
@@ -103,6 +106,17 @@ def _same_source_id(dataset: "Dataset", source_id: str) -> list[str]:
                 same = batch.filter(pc.fill_null(pc.equal(batch["source_id"], source_id), False))
                 found |= dict.fromkeys(same["id"].to_pylist())
     return list(found)[:MAX_SAME_SOURCE_ID]
+
+
+def _with_verdicts(dataset: "Dataset", finding: dict[str, Any]) -> dict[str, Any]:
+    """Add what each step said; nothing where the parts came without a plan."""
+    from curate.cli.verdicts import fate_of, verdicts
+
+    said: list[Verdict] = []
+    if dataset.plan:
+        fate = fate_of(dataset.plan, finding["status"], finding["row"], finding["step"], finding["pass"])
+        said = verdicts(dataset.plan, finding["row"], fate)
+    return {**{name: value for name, value in finding.items() if name != "pass"}, "verdicts": said}
 
 
 def _with_kept(dataset: "Dataset", finding: dict[str, Any]) -> dict[str, Any]:
@@ -126,9 +140,69 @@ def _print_finding(finding: dict[str, Any]) -> None:
         *_verdict(finding),
         *_fate_of_kept(finding),
         ("part", finding["part"]),
+        *(("note", note) for note in {one.note for one in finding["verdicts"] if one.verdict == "not kept"}),
     ]
-    lines += [(n, cell(value, 200)) for n, value in row.items() if n not in _SAID and value is not None]
+    shown = {name for one in finding["verdicts"] for name in one.columns} | set(_SAID)
+    lines += [(n, cell(value, 200)) for n, value in row.items() if n not in shown and value is not None]
     print("\n".join(table(lines)) + "\n")
+    width = max((len(one.name) for one in finding["verdicts"]), default=0)
+    for one in finding["verdicts"]:
+        print(f"{one.step:02d} {one.name:{width}}  {_said(one)}")
+        for line in _lines(one):
+            print(f"     {line}")
+    if finding["verdicts"]:
+        print()
+
+
+def _lines(one: "Verdict") -> list[str]:
+    """Conditions and bounds first, one to a line; then what else was measured."""
+    from curate.cli.console import cell, table, wrapped
+
+    told = [f"{name} {cell(value)}" for name, value in one.statistics.items()]
+    return [
+        *table(list(_conditions(one))),
+        *table(list(_bounds(one)), right=(1,)),
+        *(wrapped(told) if told else []),
+    ]
+
+
+def _said(one: "Verdict") -> str:
+    """The verdict in words."""
+    from curate.cli.console import cell
+
+    said = one.verdict.replace("fail", "FAIL").replace("not kept", "went on; its values are not kept")
+    if one.reason:
+        said += f": {cell(one.reason, 500)}"
+    if one.value is not None and not one.conditions and all(bound.ok is not False for bound in one.bounds):
+        said += f", {cell(one.value)}"
+        said += f" against {cell(one.threshold)}" if one.threshold is not None else ""
+    if one.kept_id:
+        said += f", kept is {cell(one.kept_id, 200)}"
+    if one.removed_chars:
+        grew = one.removed_chars < 0
+        said += f"; {abs(one.removed_chars):,} characters {'added to' if grew else 'taken out of'} the text"
+    if one.outside:
+        said += f"; outside `when: {cell(one.when, 200)}`"
+    return said + (f"; {cell(one.note, 500)}" if one.note and one.verdict != "not kept" else "")
+
+
+def _conditions(one: "Verdict") -> Iterator[tuple[str, str, str]]:
+    from curate.cli.console import cell
+
+    for condition in one.conditions:
+        told = [
+            cell(value) if name == condition.text else f"{name} {cell(value)}"
+            for name, value in condition.values.items()
+        ]
+        yield cell(condition.text, 200), ", ".join(told), _OK[condition.ok]
+
+
+def _bounds(one: "Verdict") -> Iterator[tuple[str, ...]]:
+    from curate.cli.console import cell
+
+    for bound in one.bounds:
+        limit = cell(bound.bound) if bound.bound is not None else "? (none for its language)"
+        yield bound.column, cell(bound.value), f"{bound.sign} {limit}", _OK[bound.ok]
 
 
 def _verdict(finding: dict[str, Any]) -> Iterator[tuple[str, str]]:

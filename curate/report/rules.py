@@ -3,8 +3,9 @@
 import importlib
 import math
 import re
+import sys
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 
@@ -23,6 +24,7 @@ class Rule(NamedTuple):
     column: str
     bound: float | None  # None: another one for each language
     keeps: Literal["min", "max"]  # min: values from the bound up are good
+    option: str = ""  # of the stage's Config, that sets the bound
 
 
 def rules_of(plan: Plan) -> list[Rule]:
@@ -35,7 +37,7 @@ def rules_of(plan: Plan) -> list[Rule]:
         if step.stage == "select":
             found += _of_select(step, schema, wrote)
         else:
-            found += _of_stage(step)
+            found += rules_of_stage(step)
         schema = schema_after(schema, step, step.spec(), step.settings())
     return list(dict.fromkeys(found))
 
@@ -55,26 +57,42 @@ def predicate_columns(plan: Plan) -> dict[tuple[str, str], str]:
     return found
 
 
-def _of_stage(step: Step) -> Iterator[Rule]:
+def rules_of_stage(step: Step) -> Iterator[Rule]:
     """The rules of a stage that judges: its table RULES, or `min_x` and `max_x` of its Config beside a column `x`."""
     spec, config = step.spec(), step.settings()
     columns = spec.columns_written(config)
-    by_language = getattr(config, "thresholds", "")
     module = importlib.import_module(spec.function.__module__)
     listed = getattr(module, "RULES", None) or [
         (field, field.partition("_")[2], field) for field in spec.config.__struct_fields__
     ]
+    varying = getattr(module, "BY_LANGUAGE", ()) if getattr(config, "thresholds", "") else ()
     for reason, statistic, field in listed:
-        name, bound = f"{spec.name}_{statistic}", getattr(config, field, None)
-        side, _, _ = field.partition("_")
-        varies = bool(by_language) and field in getattr(module, "BY_LANGUAGE", ())
-        if not isinstance(bound, int | float) or isinstance(bound, bool) or not math.isfinite(bound):
+        name = statistic if statistic in columns else f"{spec.name}_{statistic}"
+        bound, side = getattr(config, field, None), field.partition("_")[0]
+        if not (field in varying or _is_bound(bound)) or f"{spec.name}_pass" not in columns:
             continue
-        if side in ("min", "max") and name in columns and f"{spec.name}_pass" in columns:
+        if side in ("min", "max") and name in columns:
             keeps: Literal["min", "max"] = "min" if side == "min" else "max"
-            yield Rule(
-                step.name, reason, column_name(step, spec, name), None if varies else float(bound), keeps
-            )
+            value = None if field in varying or bound is None else float(bound)
+            yield Rule(step.name, reason, column_name(step, spec, name), value, keeps, field)
+
+
+def _is_bound(value: Any) -> bool:
+    """A number that some statistic can pass: a plan has the largest float where the recipe said `.inf`."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return math.isfinite(value) and abs(value) < sys.float_info.max
+
+
+def bound_in(rule: Rule, config: Any, language: str | None) -> float | None:
+    """The bound for a language; None where it has no file of thresholds."""
+    if rule.bound is not None:
+        return rule.bound
+    from curate.stages import _thresholds
+
+    files = _thresholds.read(config.thresholds)
+    name = _thresholds.find(language, list(files))
+    return files[name].bounds().get(rule.option) if name else None
 
 
 def _of_select(step: Step, schema: pa.Schema, wrote: dict[str, str]) -> Iterator[Rule]:

@@ -24,6 +24,8 @@ from curate.stage import stage
 from curate.stages import _thresholds
 
 WRITES = {"lang": pa.string(), "lang_score": pa.float32()}
+RULES = (("low_score", "lang_score", "min_score"),)  # reason, column, bound
+BY_LANGUAGE = ("min_score",)  # only files set it
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,0 +1,181 @@
+"""`curate why`: every step's verdict on rows that can be judged on paper."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+STAGES: list[Any] = [
+    {"gopher_quality": {"min_words": 3, "min_mean_word_chars": 0, "min_alpha_words_ratio": 0.2, "min_stop_words": 0}},
+    {"select": {"where": "gopher_quality_pass and score > 0.5 and length(text) < 99"}},
+    "checkpoint",
+    {"pii_mask": {"when": "lang = 'en'"}},
+    "exact_dedup",
+    {"select": "score < 0.99"},
+]  # fmt: skip
+ROWS = [  # id, text, lang, score
+    ("kept", "the cat sat", "de", 0.9),
+    ("mail", "write to someone@example.org soon", "en", 0.9),
+    ("short", "two words", "en", 0.4),
+    ("low", "one two three four", "en", 0.25),
+    ("twin", "the cat sat", "de", 0.8),
+    ("late", "a row that goes last", "de", 0.995),
+    ("edge", "# a b c d e f g h i", "de", 0.9),  # one in ten is a hash, and 0.1 in 32 bits is above 0.1
+    ("null", None, "de", 0.9),
+]
+
+
+def make(folder: Path, process: Any, stages: list[Any] = STAGES, **output: Any) -> Path:
+    names = ("id", "text", "lang", "score")
+    folder.mkdir()
+    pq.write_table(
+        pa.table(dict(zip(names, map(list, zip(*ROWS, strict=True)), strict=True))), folder / "in.parquet"
+    )
+    tree = {"input": {"path": str(folder / "in.parquet"), "id": "id"}, "stages": stages, "output": output}
+    (folder / "recipe.yaml").write_text(json.dumps(tree))
+    done = process("run", folder / "recipe.yaml", "-o", folder / "out", "--workers", 1)
+    assert done.returncode == 4, done.stderr  # one row has no text
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: Any, process: Any) -> Path:
+    return make(tmp_path_factory.mktemp("why") / "full", process)
+
+
+@pytest.fixture(scope="module")
+def only_keys(tmp_path_factory: Any, process: Any) -> Path:
+    return make(tmp_path_factory.mktemp("why") / "keys", process, dropped="keys")
+
+
+def verdicts(curate: Any, out: Path, row_id: str) -> list[dict[str, Any]]:
+    done = curate("why", out, row_id, "--json")
+    assert done.returncode == 0, done.stderr
+    said: list[dict[str, Any]] = json.loads(done.stdout)["findings"][0]["verdicts"]
+    assert [one["step"] for one in said] == [0, 1, 3, 4, 5]  # the checkpoint is no step
+    return said
+
+
+def words(said: list[dict[str, Any]]) -> list[str]:
+    return [one["verdict"] for one in said]
+
+
+def bounds(one: dict[str, Any]) -> dict[tuple[str, str], tuple[Any, Any, Any]]:
+    return {(b["column"], b["sign"]): (b["value"], b["bound"], b["ok"]) for b in one["bounds"]}
+
+
+def test_a_kept_row_passed_every_step(curate, made):
+    quality, select, mask, dedup, last = verdicts(curate, made, "kept")
+    assert words([quality, select, mask, dedup, last]) == ["pass", "pass", "no verdict", "pass", "pass"]
+    found = bounds(quality)
+    assert found["gopher_quality_num_words", ">="] == (3, 3, True)
+    assert found["gopher_quality_num_words", "<="] == (3, 100000, True)
+    assert found["gopher_quality_mean_word_chars", "<="] == (3, 10, True)
+    assert [(c["text"], c["values"], c["ok"]) for c in select["conditions"]] == [
+        ("gopher_quality_pass", {"gopher_quality_pass": True}, True),
+        ("score > 0.5", {"score": 0.9}, True),
+        ("length(text) < 99", {}, True),
+    ]
+    assert (mask["outside"], mask["statistics"]) == (True, {})  # it is German
+    assert dedup["statistics"] == {"exact_dedup_cluster_size": 2, "exact_dedup_cluster_id": "kept"}
+
+
+def test_a_bound_met_exactly_is_met(curate, made):
+    value, bound, ok = bounds(verdicts(curate, made, "edge")[0])["gopher_quality_hash_ratio", "<="]
+    assert (value > 0.1, bound, ok) == (True, 0.1, True)
+
+
+def test_an_edit_says_how_much_went(curate, made):
+    mask = verdicts(curate, made, "mail")[2]
+    (row,) = [r for r in pq.read_table(made / "part-00000.parquet").to_pylist() if r["id"] == "mail"]
+    assert mask["removed_chars"] == len("write to someone@example.org soon") - len(row["text"])
+    assert mask["statistics"] == {"pii_mask_num_emails": 1, "pii_mask_num_ips": 0}
+
+
+def test_a_row_that_fails_a_rule(curate, made):
+    quality, select, *later = verdicts(curate, made, "short")
+    assert (quality["verdict"], quality["reason"]) == ("fail", "too_few_words")
+    assert bounds(quality)["gopher_quality_num_words", ">="] == (2, 3, False)
+    assert bounds(quality)["gopher_quality_num_words", "<="] == (2, 100000, True)
+    assert (select["verdict"], select["reason"]) == ("fail", "too_few_words")
+    assert [c["ok"] for c in select["conditions"]] == [False, False, True]  # each one, not the first alone
+    assert words(later) == ["not reached"] * 3
+    text = curate("why", made, "short").stdout
+    assert "00 gopher_quality  FAIL: too_few_words" in text
+    assert " ".join(text.split()).count("gopher_quality_num_words 2 >= 3 FAIL") == 1
+    assert "05 select          not reached" in text
+
+
+def test_a_row_that_fails_a_condition(curate, made):
+    quality, select, *later = verdicts(curate, made, "low")
+    assert (quality["verdict"], select["verdict"], select["reason"]) == ("pass", "fail", "score > 0.5")
+    assert [c["ok"] for c in select["conditions"]] == [True, False, True]
+    assert words(later) == ["not reached"] * 3
+    assert words(verdicts(curate, made, "late")) == ["pass", "pass", "no verdict", "pass", "fail"]
+
+
+def test_a_duplicate_names_the_row_kept(curate, made):
+    said = verdicts(curate, made, "twin")
+    assert words(said) == ["pass", "pass", "no verdict", "fail", "not reached"]
+    assert (said[3]["reason"], said[3]["kept_id"]) == ("duplicate", "kept")
+    assert "04 exact_dedup     FAIL: duplicate, kept is kept" in curate("why", made, "twin").stdout
+
+
+def test_a_quarantined_row_was_seen_by_nobody(curate, made):
+    assert words(verdicts(curate, made, "null")) == ["not reached"] * 5
+
+
+def test_of_a_dropped_row_only_the_keys_are_left(curate, only_keys):
+    quality, select, *later = verdicts(curate, only_keys, "short")
+    assert bounds(quality) == {("gopher_quality_num_words", ">="): (2, 3, False)}
+    assert [c["ok"] for c in select["conditions"]] == [False, None, None]
+    assert words(later) == ["not reached"] * 3
+    assert words(verdicts(curate, only_keys, "low"))[:2] == ["not kept", "fail"]
+    assert verdicts(curate, only_keys, "low")[1]["conditions"][1] == {
+        "text": "score > 0.5", "values": {"score": 0.25}, "ok": False,
+    }  # fmt: skip
+    assert "only the keys of dropped rows are kept" in curate("why", only_keys, "low").stdout
+    assert words(verdicts(curate, only_keys, "kept")) == ["pass", "pass", "no verdict", "pass", "pass"]
+
+
+def test_bounds_of_the_rows_language(curate, process, tmp_path):
+    (tmp_path / "t").mkdir()
+    for lang, longest in (("de", 4), ("en", 2)):
+        (tmp_path / f"t/{lang}.yaml").write_text(
+            f"min_avg_word_length: 1\nmax_avg_word_length: {longest}\nmax_non_alpha_words_ratio: 0.2\nstopwords: []\n"
+        )
+    stage = {"gopher_quality": {"min_words": 3, "min_stop_words": 0, "thresholds": str(tmp_path / "t")}}
+    out = make(tmp_path / "run", process, [stage])
+    key = ("gopher_quality_mean_word_chars", "<=")
+
+    def ask(row_id: str) -> dict[str, Any]:
+        found = json.loads(curate("why", out, row_id, "--json").stdout)["findings"][0]
+        assert found["status"] == "kept"
+        one: dict[str, Any] = found["verdicts"][0]
+        return one
+
+    assert bounds(ask("kept"))[key] == (3, 4, True)
+    assert ask("low")["verdict"] == "fail"  # and nothing drops it
+    assert bounds(ask("low"))[key] == (3.75, 2, False)
+    shutil.rmtree(tmp_path / "t")
+    gone = ask("kept")
+    assert (gone["verdict"], gone["bounds"]) == ("no verdict", [])
+    assert "no YAML file" in gone["note"]
+
+
+def test_a_row_under_way(curate, killed):
+    (found,) = json.loads(curate("why", killed, "doc-055", "--json").stdout)["findings"]
+    assert [(one["name"], one["verdict"]) for one in found["verdicts"]] == [
+        ("sample", "no verdict"), ("select", "pass"), ("exact_dedup", "not reached"), ("killer", "not reached"),
+    ]  # fmt: skip
+
+
+def test_parts_without_a_plan_have_no_verdicts(curate, made, tmp_path):
+    shutil.copy(made / "part-00000.parquet", tmp_path)
+    (found,) = json.loads(curate("why", tmp_path, "kept", "--json").stdout)["findings"]
+    assert (found["status"], found["verdicts"]) == ("kept", [])
+    assert "gopher_quality_num_words" in curate("why", tmp_path, "kept").stdout
