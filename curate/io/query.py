@@ -22,6 +22,7 @@ from curate.io.side import Side
 from curate.schema import CORE, DROP, QUARANTINE
 
 JOIN_MEMORY = "1GB"
+ANSWER_ROWS = 2048  # of a batch; DuckDB would make one of a million, whatever their size
 MAX_CHARS = 100_000
 MAX_BRACKETS = 500  # DuckDB's parser needs quadratic time for brackets that never close
 MAX_DEPTH = 100
@@ -268,7 +269,7 @@ def query(connection: Any, sql: str) -> pa.RecordBatchReader:
         statements = connection.extract_statements(sql)
         if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
             raise ConfigError("only one SELECT is allowed", hint=hint)
-        found = connection.sql(statements[0].query).to_arrow_reader()
+        found = connection.sql(statements[0].query).to_arrow_reader(ANSWER_ROWS)
     except duckdb.Error as error:
         raise ConfigError(f"the query failed: {str(error).strip()}", hint=hint) from None
     return pa.RecordBatchReader.from_batches(found.schema, _rows(found))
@@ -291,6 +292,8 @@ def _dataset(files: list[Path], empty: pa.Schema) -> Any:
     import pyarrow.dataset as ds
     import pyarrow.parquet as pq
 
+    from curate.io.scan import Parts
+
     if not files:
         return empty.empty_table()
     first = {file.parent: file for file in reversed(files)}  # a folder has one schema, fixed at plan
@@ -299,7 +302,8 @@ def _dataset(files: list[Path], empty: pa.Schema) -> Any:
     union = pa.unify_schemas([hive.whole_schema(schema) for schema in schemas], promote_options="permissive")
     by_folder = ds.partitioning(kinds, flavor="hive") if len(kinds) else "hive"
     found = ds.dataset([str(file) for file in files], format="parquet", partitioning=by_folder)
-    return found.replace_schema(pa.unify_schemas([union, found.schema], promote_options="permissive"))
+    whole = pa.unify_schemas([union, found.schema], promote_options="permissive")
+    return Parts(list(found.get_fragments()), whole, found.format, found.filesystem)
 
 
 def _with_drop(schema: pa.Schema) -> pa.Schema:

@@ -435,3 +435,43 @@ def test_the_commonest_slips_are_told_how_to_write_it(where, hint):
     with pytest.raises(ConfigError) as error:
         Predicate(where, {"lang": pa.string(), "n": pa.int64()})
     assert hint in error.value.hint
+
+
+def test_a_query_holds_a_row_group_and_not_what_it_could_read_ahead(tmp_path: Path) -> None:
+    """Ten row groups of 8 MB; pyarrow's scanner had 60 MB and more waiting after the first rows."""
+    table = pa.table({
+        "id": [str(i) for i in range(20)],
+        "text": pa.array([f"{i:x}" * 4_000_000 for i in range(16)] + ["z" * 4_000_000] * 4, pa.large_string()),
+    })  # fmt: skip
+    pq.write_table(table, tmp_path / "part-00000.parquet", row_group_size=2)
+    connection = open_dataset(tmp_path)
+    del table
+    before, most, lengths = pa.total_allocated_bytes(), 0, []
+    for batch in query(connection, "select length(text) as n from docs, range(3000)"):
+        time.sleep(0.01)  # what reads ahead in another thread gets its time
+        most = max(most, pa.total_allocated_bytes() - before)
+        lengths.append(batch.num_rows)
+    assert sum(lengths) == 60_000
+    assert most < 40e6
+
+
+def test_a_filter_reads_columns_that_the_answer_lacks(tmp_path: Path) -> None:
+    table = pa.table(
+        {"id": list("abcdef"), "score": [1.0, 2.0, None, float("nan"), 5.0, 6.0], "lang": ["en", "de"] * 3}
+    )
+    pq.write_table(table, tmp_path / "part-00000.parquet", row_group_size=2)
+    connection = open_dataset(tmp_path)
+
+    def ids(where: str) -> list[str]:
+        return (
+            query(connection, f"select id from docs where {where} order by id").read_all()["id"].to_pylist()
+        )
+
+    assert ids("score > 1 and lang = 'de'") == ["b", "d", "f"]  # NaN is above every number, as in a predicate
+    assert ids("score <= 2") == ["a", "b"]
+    assert ids("score is null") == ["c"]
+    assert ids("lang in ('en') and id >= 'c'") == ["c", "e"]
+    both = query(
+        connection, "select a.id from docs a join docs b on a.id = b.id where b.lang = 'en'"
+    ).read_all()
+    assert both.num_rows == 3
