@@ -7,9 +7,9 @@ from typing import Any, Literal
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from curate.errors import ConfigError
+from curate.io import hive
 from curate.io.query import open_dataset, query
 from curate.report.counts import columns_of, quoted
 from curate.report.documents import CHARS_PER_TOKEN, kept_files, stream
@@ -81,7 +81,7 @@ class Cutter:
         self._connection = open_dataset(facts.folder)
         self._columns = columns_of(self._connection, "docs")
         parts = kept_files(facts.folder)
-        self._schema: pa.Schema = pq.read_schema(parts[0]) if parts else pa.schema(CORE)
+        self._schema: pa.Schema = hive.schema_of(parts[0]) if parts else pa.schema(CORE)
         self._check_score()
         self._value = f"CAST({quoted(score)} AS DOUBLE)"
         counted = "token_count" in self._columns
@@ -105,7 +105,7 @@ class Cutter:
 
     def _query(self, sql: str) -> pa.RecordBatchReader:
         """Ask `docs` once, with the columns whose names stand in the query."""
-        if set(self._columns) <= set(self._schema.names):  # else folders hold a column: lang=en/
+        if set(self._columns) <= set(self._schema.names):  # else a folder that is not ours names a column
             named = [field for field in self._schema if field.name in sql] or [self._schema.field("id")]
             self._connection.register("docs", stream(self._facts.folder, pa.schema(named)))
         return query(self._connection, sql)

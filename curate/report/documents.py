@@ -86,8 +86,10 @@ def stream(folder: Path, schema: pa.Schema) -> pa.RecordBatchReader:
     def batches() -> Iterator[pa.RecordBatch]:
         for file in kept_files(folder):
             with pq.ParquetFile(file) as parquet:
-                for batch in parquet.iter_batches(_BATCH_ROWS, columns=schema.names):
-                    yield batch.cast(schema)
+                here = [name for name in schema.names if name in parquet.schema_arrow.names]
+                shared = hive.constants(parquet.schema_arrow)  # columns that only the folder's name holds
+                for batch in parquet.iter_batches(_BATCH_ROWS, columns=here or ["id"]):
+                    yield hive.widen(batch, shared).select(schema.names).cast(schema)
 
     return pa.RecordBatchReader.from_batches(schema, batches())
 

@@ -103,6 +103,7 @@ def gather(facts: Facts) -> Page:
     compared = predicate_columns(facts.plan)
     matches = [f"{step.name}_match" for step in facts.plan.recipe.steps]
     extra = [*(rule.column for rule in rules), *compared.values(), *matches]
+    extra += facts.plan.recipe.output.partition_by
     walked = walk(facts, extra)
     counter = Counter(open_dataset(facts.folder), facts)
     per_char = walked.tokens_per_char
@@ -201,12 +202,20 @@ def _documents(
             year=_year(row), kept_id=row.get("kept_id") or "", chars=row.get("chars"), marked=len(spans),
             points=bool(match) or has_passages(stage, key[1]), match=match,
             value=_value(row, compared.get(key)), threshold=_number_of(row.get("drop_threshold")),
-            values=_values(row, nearby),
+            values=[*_partition(row, facts.plan.recipe.output.partition_by), *_values(row, nearby)],
         )  # fmt: skip
         if text is not None:
             cut(document, text, spans)
         found.append(document)
     return found
+
+
+def _partition(row: dict[str, Any], columns: Sequence[str]) -> list[tuple[str, str, str]]:
+    """What the row's folder is named by, where no line of its own says it."""
+    said = ("source", "lang", "url", "id")
+    return [
+        (name, number(row[name]), "") for name in columns if name not in said and row.get(name) is not None
+    ]
 
 
 def _values(row: dict[str, Any], rules: Sequence[Rule]) -> list[tuple[str, str, str]]:
