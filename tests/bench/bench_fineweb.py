@@ -34,9 +34,9 @@ def stages(*, leave: tuple[str, ...] = ("exact_dedup",), **options: Any) -> list
 
 
 def datatrove_steps(
-    reader: Any, writer: Any, extract: bool, reasons: Counter[str] | None = None
+    reader: Any, writer: Any, extract: bool, reasons: dict[str, str] | None = None
 ) -> list[Any]:
-    """The blocks of its examples/fineweb.py, the model read from our cache; `reasons` counts what each filter drops."""
+    """The blocks of its examples/fineweb.py, the model read from our cache; `reasons` gets why each document was dropped."""
     from datatrove.pipeline.extractors import Trafilatura
     from datatrove.pipeline.filters import (
         C4QualityFilter,
@@ -56,25 +56,26 @@ def datatrove_steps(
     ]  # fmt: skip
     if reasons is not None:
         for one in filters:
-            one.exclusion_writer = _Counts(type(one).__name__, reasons)
+            one.exclusion_writer = _Reasons(type(one).__name__, reasons)
     # its own cache of repeated segments would make a page depend on those before it
     pages = [Trafilatura(favour_precision=True, deduplicate=False, timeout=20)] if extract else []
     return [reader, *pages, *filters, PIIFormatter(), writer]
 
 
-class _Counts:
+class _Reasons:
     """Stands where a filter writes what it drops: remembers the reason of each document."""
 
-    def __init__(self, name: str, reasons: Counter[str]) -> None:
+    def __init__(self, name: str, reasons: dict[str, str]) -> None:
         self._name, self._reasons = name, reasons
 
-    def __enter__(self) -> "_Counts":
+    def __enter__(self) -> "_Reasons":
         return self
 
     def __exit__(self, *_: object) -> None: ...
 
     def write(self, document: Any, rank: int = 0, **_: Any) -> None:
-        self._reasons[f"{self._name}: {document.metadata.get('filter_reason', '')}"] += 1
+        reason = document.metadata.get("filter_reason", "")
+        self._reasons[document.id.strip("<>")] = f"{self._name} {reason}".strip()
 
 
 def from_warc(source: Path, folder: Path) -> None:
@@ -123,13 +124,12 @@ def agreement(source: Path, folder: Path) -> tuple[int, int, Counter[str]]:
     for path in sorted((out / "_dropped").rglob("*.parquet")):
         for row in pq.read_table(path, columns=["id", "drop_stage", "drop_reason"]).to_pylist():
             mine[row["id"]] = f"{row['drop_stage']} {row['drop_reason']}"
-    writer = JsonlWriter(str(kept), compression=None)
-    drain(datatrove_steps(WarcReader(str(source.parent), glob_pattern=source.name), writer, True))
-    theirs = {
-        json.loads(line)["id"] for path in kept.glob("*.jsonl") for line in path.read_text().splitlines()
-    }
+    writer, reasons = JsonlWriter(str(kept), compression=None), dict[str, str]()
+    drain(datatrove_steps(WarcReader(str(source.parent), glob_pattern=source.name), writer, True, reasons))
+    lines = [line for path in kept.glob("*.jsonl") for line in path.read_text().splitlines()]
+    theirs = {json.loads(line)["id"].strip("<>") for line in lines}
     differ = Counter(
-        f"curate: {what}; datatrove: {'kept' if row in theirs else 'dropped'}"
+        f"curate: {what}; datatrove: {'kept' if row in theirs else reasons.get(row, 'no text')}"
         for row, what in mine.items()
         if (what == "kept") != (row in theirs)
     )

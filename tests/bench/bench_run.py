@@ -182,6 +182,7 @@ def warcs(data: Path, folder: Path) -> tuple[Path, Path]:
                 )
                 head = f"WARC/1.1\r\nWARC-Type: response\r\nWARC-Record-ID: <urn:uuid:{uuid.uuid4()}>\r\n"
                 head += "WARC-Date: 2026-01-01T00:00:00Z\r\nWARC-Target-URI: http://example.org/\r\n"
+                head += "WARC-Identified-Payload-Type: text/html\r\n"  # as Common Crawl's; without it datatrove guesses
                 head += (
                     f"Content-Type: application/http; msgtype=response\r\nContent-Length: {len(body)}\r\n\r\n"
                 )
