@@ -129,6 +129,24 @@ def test_a_quarantined_row_was_seen_by_nobody(curate, made):
     assert words(verdicts(curate, made, "null")) == ["not reached"] * 5
 
 
+def test_a_row_that_a_stage_could_not_do(made):
+    from curate.cli.dataset import Dataset
+    from curate.cli.verdicts import fate_of, verdicts
+
+    plan = Dataset(str(made)).plan
+    assert plan
+    row = {"id": "x", "stage": "pii_mask", "reason": "deadline", "source": "in.parquet"}
+    said = verdicts(plan, row, fate_of(plan, "quarantined", row, "", None))
+    assert [one.verdict for one in said] == [
+        "not kept",
+        "not kept",
+        "quarantined",
+        "not reached",
+        "not reached",
+    ]
+    assert said[2].reason == "deadline"
+
+
 def test_of_a_dropped_row_only_the_keys_are_left(curate, only_keys):
     quality, select, *later = verdicts(curate, only_keys, "short")
     assert bounds(quality) == {("gopher_quality_num_words", ">="): (2, 3, False)}
