@@ -203,34 +203,27 @@ class _Sample:
     def pass_seconds(self, one: Pass) -> Floats:
         return self._column(one.index, lambda e: e.seconds)
 
-    def written(self, one: Pass, final: bool) -> float:
-        """Bytes written per row drawn: what the large group has more than small ones, so that no footer counts."""
-        entries = self.entries[one.index]
+    def written(self, one: Pass, kept: bool) -> float:
+        """Bytes of kept rows (or of the others) per row drawn: what the large group has more than small ones, so that no
+        footer counts."""
+
+        def size(entry: Entry) -> int:
+            return sum(w.bytes for w in entry.outputs if w.name.startswith("_") != kept)
+
         if one.over != "units" or self.groups < 3:
-            size = sum(_size(entry, one, final) for entry in entries)
-            return size / max(float(self.rows_in.sum()), 1.0)
-        sizes = self._column(one.index, lambda entry: _size(entry, one, final))
+            return sum(map(size, self.entries[one.index])) / max(float(self.rows_in.sum()), 1.0)
+        sizes = self._column(one.index, size)
         more = float(self.rows_in[-1] - self.rows_in[:-1].mean())
         return max(0.0, float(sizes[-1] - sizes[:-1].mean())) / max(more, 1.0)
-
-
-def _size(entry: Entry, one: Pass, final: bool) -> int:
-    return sum(written.bytes for written in entry.outputs if not final or _lasts(written.name, one))
-
-
-def _lasts(name: str, one: Pass) -> bool:
-    return one.final or name.startswith("_")
 
 
 def _scale(
     plan: Plan, sample: _Sample, drawn: Drawn, wall: float, workers: int, plan_seconds: float
 ) -> Forecast:
     steps = _step_forecasts(plan, sample, drawn)
-    scale = drawn.rows.times(1 / max(float(sample.rows_in.sum()), 1.0))
+    output, scratch = _disk(plan, sample, drawn)
     memory = max((e.peak_rss_bytes for entries in sample.entries for e in entries), default=0)
     document_share = min(drawn.bytes / max(len(plan.units), 1), ROW_GROUP_BYTES)
-    final = sum(sample.written(one, True) for one in plan.passes if one.kind == "rows")
-    stored = sum(sample.written(one, False) for one in plan.passes if not one.final)
     return Forecast(
         sampled_rows=int(sample.rows_in.sum()),
         sampled_share=drawn.share,
@@ -240,11 +233,42 @@ def _scale(
         worker_memory_bytes=Range(
             memory, memory + document_share, memory + MEMORY_PER_GROUP * document_share
         ),
-        output_bytes=scale.times(float(sample.rows_in.sum()) * final).times(Range(0.8, 1.0, 1.2)),
-        scratch_bytes=scale.times(float(sample.rows_in.sum()) * stored).times(Range(0.8, 1.0, 1.25)),
+        output_bytes=output.times(drawn.rows).times(Range(0.8, 1.0, 1.2)),
+        scratch_bytes=scratch.times(drawn.rows).times(Range(0.8, 1.0, 1.25)),
         workers=workers,
         notes=_notes(steps, drawn),
     )
+
+
+def _disk(plan: Plan, sample: _Sample, drawn: Drawn) -> tuple[Range, Range]:
+    """Bytes of the output and of the work store, per row that comes in."""
+    output = scratch = Range(0.0, 0.0, 0.0)
+    before = after = Range(1.0, 1.0, 1.0)  # what global stages leave, beyond what the sample shows
+    full = plan.recipe.output.dropped == "full"
+    for one in plan.passes:
+        kept, others = sample.written(one, True), sample.written(one, False)
+        if one.opens >= 0 and drawn.share < 1:
+            came, _, went, _ = sample.of_step(one.opens, one)
+            after = before.times(_unseen(float(came.sum()), float(went.sum()), drawn.share))
+        here = Range(others, others, others)
+        if full:  # duplicates that the sample hides lie among the dropped
+            here = here.plus(
+                Range(
+                    kept * max(0.0, before.low - after.high), kept * (before.likely - after.likely),
+                    kept * (before.high - after.low),
+                )
+            )  # fmt: skip
+        if one.final:
+            output = output.plus(
+                before.times(kept).plus(Range(others, others, others))
+                if full
+                else after.times(kept).plus(here)
+            )
+        else:
+            scratch = scratch.plus(after.times(kept).plus(here))
+            output = output.plus(here)
+        before = after
+    return output, scratch
 
 
 def _step_forecasts(plan: Plan, sample: _Sample, drawn: Drawn) -> list[StepForecast]:
@@ -263,7 +287,7 @@ def _step_forecasts(plan: Plan, sample: _Sample, drawn: Drawn) -> list[StepForec
             base_rows = left
             if drawn.share < 1:
                 hidden = hidden.times(unseen)
-        else:
+        elif plan.recipe.steps[index].stage == "select" or came.sum() > went.sum():
             left = base_rows.times(_survive(went, base, drawn))
         size = sample.of_step(*order[place + 1])[1] if place + 1 < len(order) else sample.kept_bytes()
         per_row = float(size.sum()) / max(float(sample.rows_in.sum()), 1.0)

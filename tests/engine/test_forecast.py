@@ -86,6 +86,27 @@ def test_a_row_sample_hides_duplicates_and_says_so(corpus, tmp_path):
     assert said.scratch_bytes.low > 0
 
 
+def test_output_without_the_duplicates_that_the_sample_hides(tmp_path):
+    """Each text five times: of dropped rows only keys are kept, so the output is a fifth of what the sample writes."""
+    words = [f"w{i * 7919 % 65521}" for i in range(60_000)]
+    texts = [" ".join(words[i % 6000 * 9 : i % 6000 * 9 + 60]) for i in range(30_000)]
+    pq.write_table(pa.table({"text": texts}), tmp_path / "in.parquet", row_group_size=1000)
+    output = {"path": str(tmp_path / "out"), "dropped": "keys"}
+    recipe = recipe_of(tmp_path / "in.parquet", tmp_path / "out", "exact_dedup", output=output)
+    said, result = expected(recipe), run(recipe, workers=1)
+    parts = [w.bytes for e in journal.entries(Folder(str(tmp_path / "out"))) for w in e.outputs]
+    assert result.rows.kept == 6000
+    assert inside(sum(parts), said.output_bytes)
+    full = expected(recipe_of(tmp_path / "in.parquet", tmp_path / "full", "exact_dedup"))
+    assert full.output_bytes.low > said.output_bytes.low
+
+
+def test_a_stage_that_cannot_drop_leaves_what_came(corpus, tmp_path):
+    said = expected(recipe_of(corpus, tmp_path / "out", "sample"))
+    assert said.steps[0].rows == said.rows_in
+    assert said.worker_memory_bytes.high > said.worker_memory_bytes.low
+
+
 def test_rows_are_drawn_from_the_whole_input_not_from_its_head(corpus, tmp_path):
     drawn = draw(planned(recipe_of(corpus, tmp_path / "out", "sample")))
     lengths = [len(t) for table in drawn.groups for t in table["text"].to_pylist()]
