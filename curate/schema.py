@@ -43,6 +43,15 @@ QUARANTINE = pa.schema(
 RAW_CAP_BYTES = 4096
 
 
+def raw_columns(schema: pa.Schema) -> list[str]:
+    """Columns that hold documents as raw bytes, until a stage turns them into `text`."""
+    names = ["html"] if "html" in schema.names else []
+    if "pdf" in schema.names:
+        type_ = schema.field("pdf").type  # a column of addresses may be called so
+        names += ["pdf"] * (pa.types.is_binary(type_) or pa.types.is_large_binary(type_))
+    return names
+
+
 def verdict(name: str) -> dict[str, pa.DataType]:
     """Columns of a rule stage: pass, and the first failing rule with its value and threshold."""
     return {

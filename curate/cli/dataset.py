@@ -26,6 +26,7 @@ from curate.io import hive
 from curate.io.files import Folder
 from curate.io.side import Side as SideColumns
 from curate.io.side import join, joined_schema, open_side
+from curate.schema import raw_columns
 
 BATCH_ROWS = 256
 Side = Literal["kept", "dropped", "quarantined"]
@@ -140,7 +141,7 @@ class Dataset:
         return pa.schema([_json_field(f) for f in check_schema(self.plan.recipe, self.plan.input_schema())])
 
     def find(self, row_id: str, parts: Sequence[Part]) -> Iterator[tuple[Part, dict[str, Any]]]:
-        """Rows of that id with all columns but `html`."""
+        """Rows of that id with all columns but raw documents."""
         for part in parts:
             if part.name.endswith(".parquet"):
                 yield from ((part, row) for row in _find_in_parquet(part, row_id))
@@ -183,7 +184,8 @@ def readable(part: Part) -> Iterator[None]:
 
 def _find_in_parquet(part: Part, row_id: str) -> Iterator[dict[str, Any]]:
     with readable(part), part.folder.open(part.name) as file, pq.ParquetFile(file) as parquet:
-        names = [n for n in parquet.schema_arrow.names if n != "html"]
+        raw = raw_columns(parquet.schema_arrow)
+        names = [n for n in parquet.schema_arrow.names if n not in raw]
         if "id" not in names:
             return
         leaves = parquet.metadata.row_group(0).num_columns if parquet.num_row_groups else 0

@@ -166,13 +166,14 @@ def _recipe(name: str, path: str, columns: Sequence[str]) -> str:
 
     taken = [c for c in ("lang", "lang_score", "token_count") if c in columns]
     renamed = ", ".join(f"{column}_source: {column}" for column in taken)
-    html = "html" in columns
-    if not html and "text" not in columns:
+    raw = [name for name in ("html", "pdf") if name in columns]
+    if not raw and "text" not in columns:
         raise ConfigError(
             f"the input has no column `text`; it has {', '.join(columns)}",
             hint="write recipe.yaml by hand, with `input: {columns: {text: ...}}`",
         )
-    extract = "\n  - extract: {}              # main text of each page" if html else ""
+    extract = "\n  - extract: {}              # main text of each page" if "html" in raw else ""
+    extract += "\n  - extract_pdf: {}          # text layer of each PDF" if "pdf" in raw else ""
     return RECIPE.format(
         name=name, path=msgspec.json.encode(path).decode(), extract=extract,
         columns=f", columns: {{{renamed}}}" if renamed else "",

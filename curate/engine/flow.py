@@ -16,7 +16,7 @@ from curate.engine.limits import RowLimits
 from curate.engine.parts import UnitFiles
 from curate.engine.plan import Plan, column_name, schema_after, writers
 from curate.recipe.recipe import CHECKPOINT, DropSample, Step
-from curate.schema import DROP, RAW_CAP_BYTES, id_sum
+from curate.schema import DROP, RAW_CAP_BYTES, id_sum, raw_columns
 
 
 class MapStep:
@@ -212,7 +212,7 @@ class Flow:
         self.counts[str(step.index)].failed += 1
         row = batch.slice(failure.row, 1)
         raw = b""
-        for name in ("html", "text"):
+        for name in (*raw_columns(row.schema), "text"):
             if name in row.schema.names and row.column(name)[0].is_valid:
                 value = row.column(name)[0].as_py()
                 raw = value if isinstance(value, bytes) else value[:RAW_CAP_BYTES].encode()
@@ -234,12 +234,12 @@ class Flow:
 
 
 def shaped_drop(dropped: pa.RecordBatch, mode: Any) -> pa.RecordBatch:
-    """What of the dropped rows is kept: all but raw html, a sample, or the keys alone."""
+    """What of the dropped rows is kept: all but raw documents, a sample, or the keys alone."""
     names = dropped.schema.names
     keys = [n for n in ("id", "source_id", "url", "source", "lang", *DROP) if n in names]
     if mode == "keys":
         return dropped.select(keys)
-    slim = dropped.select([n for n in names if n != "html"])
+    slim = dropped.drop_columns(raw_columns(dropped.schema))
     if isinstance(mode, DropSample):
         import xxhash
 
@@ -261,8 +261,9 @@ def changes(name: str, before: pa.RecordBatch, after: pa.RecordBatch) -> bool:
 
 
 def document_bytes(batch: pa.RecordBatch) -> int:
-    """Bytes of the documents: of `text`, and of `html` while there is any."""
-    return sum(_bytes_of(batch, name) for name in ("text", "html") if name in batch.schema.names)
+    """Bytes of the documents: of `text`, and of `html` and `pdf` while there are any."""
+    names = [name for name in ("text", *raw_columns(batch.schema)) if name in batch.schema.names]
+    return sum(_bytes_of(batch, name) for name in names)
 
 
 def _bytes_of(batch: pa.RecordBatch, name: str) -> int:

@@ -40,6 +40,7 @@ from curate.io.inputs import Input, InputFile, Slice
 from curate.io.listing import NothingThere, path_that_takes_in
 from curate.io.stamps import is_same
 from curate.recipe.recipe import CHECKPOINT, Recipe
+from curate.schema import raw_columns
 
 _REPEATED = pa.schema(
     {"unit": pa.uint64(), "place": pa.uint64(), "id": pa.string(), "keep_first": pa.bool_()}
@@ -154,10 +155,11 @@ def surprises(files: Sequence[InputFile], schema: pa.Schema, recipe: Recipe) -> 
         yield f"{len(left)} files of the folder are not read ({names}): unknown endings; `input.format` reads them"
     if "source_id" in schema.names and not recipe.input.id_column and not any(f.own_ids for f in files):
         yield "ids are made of file and row; the input's own `id` is kept as `source_id` (`input.id: id` uses it)"
-    if "html" in schema.names and not any(
-        "html" in s.spec().removes for s in recipe.steps if s.stage != CHECKPOINT
-    ):
-        yield "the input holds html and no stage turns it into text; `- extract: {}` does"
+    removed = {name for s in recipe.steps if s.stage != CHECKPOINT for name in s.spec().removes}
+    for name in raw_columns(schema):
+        if name not in removed:
+            stage = {"html": "extract", "pdf": "extract_pdf"}[name]
+            yield f"the input holds {name} and no stage turns it into text; `- {stage}: {{}}` does"
 
 
 def store_of(recipe: Recipe) -> str:

@@ -27,7 +27,7 @@ ROW_GROUP_BYTES = 32 << 20
 FINAL_LEVEL, INTERMEDIATE_LEVEL = 3, 1
 QUARANTINE_ROWS = 1000  # held before they are written
 JSONL = ".jsonl.zst"
-_BULKY = ("text", "html")  # columns whose dictionary and statistics cost more than they give
+_BULKY = ("text", "html", "pdf")  # columns whose dictionary and statistics cost more than they give
 
 
 class RowSink(Protocol):

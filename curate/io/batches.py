@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from curate.io.slices import Row
+from curate.schema import raw_columns
 
 
 class Batcher:
@@ -32,11 +33,11 @@ class Batcher:
 
 
 def document_bytes(batch: pa.RecordBatch) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Bytes of text and html of each row."""
+    """Bytes of text, html and pdf of each row."""
     import pyarrow.compute as pc
 
     total = np.zeros(batch.num_rows, np.int64)
-    for name in ("text", "html"):
+    for name in ("text", *raw_columns(batch.schema)):
         if name in batch.schema.names:
             lengths = pc.fill_null(pc.binary_length(batch[name]), 0)
             total += lengths.to_numpy(zero_copy_only=False)

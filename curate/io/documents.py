@@ -1,6 +1,6 @@
-"""Files that are one document each: pages of HTML, plain text and Markdown, source code. One file is one row.
+"""Files that are one document each: pages of HTML, PDF, plain text and Markdown, source code. One file is one row.
 
-HTML goes to `html` as bytes (its encoding is the extractor's business), anything else to `text`, which must be UTF-8
+HTML goes to `html` and PDF to `pdf` as bytes (what they say is the extractor's business), anything else to `text`, UTF-8
 (a byte order mark is cut off): bad_utf8 otherwise. `source` is the file's name in the input.
 """
 
@@ -22,15 +22,17 @@ _CODE = tuple(
 )
 FORMATS = {
     "html": ("html", "htm", "xhtml"),
+    "pdf": ("pdf",),
     "text": ("txt", "text", "md", "markdown", "rst"),
     "code": _CODE,
 }
+RAW = ("html", "pdf")  # formats whose bytes a stage reads; the column is called like the format
 
 
 def columns(format: str) -> dict[str, pa.DataType]:
     """Columns of a row of this format."""
     found = {name: CORE[name] for name in ("id", "text", "source")}
-    return found | ({"html": pa.large_binary()} if format == "html" else {})
+    return found | ({format: pa.large_binary()} if format in RAW else {})
 
 
 def scan(file: InputFile) -> FileScan:
@@ -53,8 +55,8 @@ def read(
     row: Row = {"id": row_id(part.path, 0), "source": part.path}
     if len(data) > max_document_bytes:
         reason, error = "too_long", f"the file is longer than {max_document_bytes:,} bytes"
-    elif part.format == "html":
-        yield len(data), row | {"html": data}
+    elif part.format in RAW:
+        yield len(data), row | {part.format: data}
         return
     else:
         try:

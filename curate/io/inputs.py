@@ -70,7 +70,7 @@ def input_schema(root: str, files: Sequence[InputFile], config: Input) -> pa.Sch
         elif file.format in unread.FORMATS:
             continue
         else:
-            columns = warc.columns() if file.format == "warc" else documents.columns(file.format)
+            columns = warc.columns(config.pdf) if file.format == "warc" else documents.columns(file.format)
         readable |= columns is not None
         for name, type_ in (columns or {}).items():
             before, where = found.get(name, (pa.null(), file.name))
@@ -89,7 +89,7 @@ def input_schema(root: str, files: Sequence[InputFile], config: Input) -> pa.Sch
             where="input",
         )
     found.setdefault("text", (CORE["text"], ""))
-    first = [name for name in (*CORE, "source_id", "html") if name in found]
+    first = [name for name in (*CORE, "source_id", *documents.RAW) if name in found]
     order = first + [name for name in found if name not in first and name != "extra"]
     corpus = pa.schema({name: found[name][0] for name in order + ["extra"] * ("extra" in found)})
     if config.sides and any(file.format != "parquet" for file in files):
@@ -162,7 +162,12 @@ def scan(
         return jsonl.scan(file, config, schema, unit_bytes, on_id, max_document_bytes=max_document_bytes)
     if file.format == "warc":
         return warc.scan(
-            file, unit_bytes, on_id, max_document_bytes=max_document_bytes, opt_out=opt_out(config)
+            file,
+            unit_bytes,
+            on_id,
+            max_document_bytes=max_document_bytes,
+            opt_out=opt_out(config),
+            pdf=config.pdf,
         )
     if file.format in unread.FORMATS:
         return unread.scan(file)
@@ -183,7 +188,7 @@ def read(
 ) -> Iterator[pa.RecordBatch | LinkEnd]:
     """Rows of the slices, in order, as batches of exactly `schema`.
 
-    A batch has at most `batch_rows` rows and `batch_bytes` of text and html (one row at least). After the last row
+    A batch has at most `batch_rows` rows and `batch_bytes` of text, html and pdf (one row at least). After the last row
     of each link of a chain comes LINK_END; what was reported before it belongs to that link.
     """
     sides = [side.open_side(path) for path in config.sides]
@@ -224,6 +229,12 @@ def _rows(
         return jsonl.read(root, part, config, schema, report, max_document_bytes=cap, first_link=first_link)
     if part.format == "warc":
         return warc.read(
-            root, part, report, max_document_bytes=cap, first_link=first_link, opt_out=opt_out(config)
+            root,
+            part,
+            report,
+            max_document_bytes=cap,
+            first_link=first_link,
+            opt_out=opt_out(config),
+            pdf=config.pdf,
         )
     return documents.read(root, part, report, max_document_bytes=cap, opt_out=opt_out(config))

@@ -25,7 +25,7 @@ from curate.io.files import is_remote
 from curate.io.opt_out import REASON, OptOut, opt_out
 from curate.io.slices import FileScan, Input, InputFile, Report, Slice, near_names, row_ids
 from curate.io.sources import DigestingFile, join, open_source
-from curate.schema import CORE, RAW_CAP_BYTES
+from curate.schema import CORE, RAW_CAP_BYTES, raw_columns
 
 _TEXT_NAMES = ("content", "contents", "body", "raw_content", "markdown", "document", "code")
 BUFFER_BYTES, REMOTE_BUFFER_BYTES = 1 << 20, 8 << 20  # read ahead per column
@@ -61,7 +61,7 @@ def file_columns(path: str, names: list[str], config: Input, own_ids: bool) -> d
                     where="input",
                 )
             found[ours] = theirs
-    if "text" not in found and "html" not in found:
+    if not {"text", "html", "pdf"} & set(found):
         guess = next((name for name in names if name in _TEXT_NAMES), "...")
         raise ConfigError(
             f"`{path}` has no column `text`; it has {', '.join(names)}",
@@ -381,8 +381,8 @@ class _Rows:
             reasons[row] = "too_long", f"a document of {sizes[row]:,} bytes"
         if batch["text"].null_count:
             empty = batch["text"].is_null().to_numpy(zero_copy_only=False)
-            if "html" in self._schema.names:
-                empty = empty & batch["html"].is_null().to_numpy(zero_copy_only=False)
+            for name in raw_columns(self._schema):
+                empty = empty & batch[name].is_null().to_numpy(zero_copy_only=False)
             for row in np.flatnonzero(empty).tolist():
                 reasons[row] = "null_text", "no text in this row"
         if batch["id"].null_count:

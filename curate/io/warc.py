@@ -1,6 +1,6 @@
 """WARC (.warc, .warc.gz, WET): each response, resource or conversion record with a page or plain text is a row.
 
-HTML goes to `html`, transfer and content encodings undone; other text to `text`, decoded by the charset of its header,
+HTML goes to `html` (and with `input: {pdf: true}` a PDF to `pdf`), transfer and content encodings undone; other text to `text`, decoded by the charset of its header,
 else as UTF-8, else by what its bytes look like. A page that is not UTF-8 but decodes in the charset of its HTTP header
 is stored as UTF-8, as nobody sees that header later. `id` is WARC-Record-ID, `url` WARC-Target-URI, `date` WARC-Date,
 `source` the file. A record's ordinal counts all records before it, of any type, broken ones included.
@@ -35,6 +35,7 @@ from curate.io.warc_frames import HEADER_CAP, HEADER_END, Frame, frames
 from curate.schema import CORE, RAW_CAP_BYTES, row_id
 
 _HTML = {"text/html", "application/xhtml+xml"}
+_PDF = {"application/pdf", "application/x-pdf"}
 _TEXT = {"text/plain", "text/markdown", "text/x-markdown", "text/x-rst", "text/prs.fallenstein.rst"}
 _NO_TYPE = {"", "application/octet-stream", "application/unknown", "unknown", "unknown/unknown", "*/*"}
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.I)
@@ -58,11 +59,10 @@ _NO_CHARSET = {
 }
 
 
-def columns() -> dict[str, pa.DataType]:
+def columns(pdf: bool = False) -> dict[str, pa.DataType]:
     """Columns of a row."""
-    return {name: CORE[name] for name in ("id", "text", "url", "source", "date")} | {
-        "html": pa.large_binary()
-    }
+    found = {name: CORE[name] for name in ("id", "text", "url", "source", "date")}
+    return found | {name: pa.large_binary() for name in (("html", "pdf") if pdf else ("html",))}
 
 
 def scan(
@@ -72,6 +72,7 @@ def scan(
     *,
     max_document_bytes: int,
     opt_out: OptOut | None = None,
+    pdf: bool = False,
 ) -> FileScan:
     """One pass: digest, ids, cuts at the first member (plain: record) after each `unit_bytes` of content."""
     slices: list[Slice] = []
@@ -90,7 +91,7 @@ def scan(
             end = frame.position + frame.length
             # one member around many records can only be read from its start
             packed |= frame.ordinal > member[1] and end - member[2] > unit_bytes
-            if (record := _good(frame, max_document_bytes, opt_out)) is not None:
+            if (record := _good(frame, max_document_bytes, opt_out, pdf)) is not None:
                 rows += 1
                 if on_id and record.id:
                     on_id(frame.ordinal, record.id)
@@ -105,29 +106,29 @@ class _Record(NamedTuple):
     parsed: Any  # fastwarc's record, its payload not yet read
     skip: str  # why it is no row, or ""
     id: str
-    html: bool
+    kind: str  # html, pdf or text
     charset: str
     encoded: bool  # the payload is in an encoding that fastwarc does not know
 
 
-def _parse(raw: bytes) -> _Record | None:
+def _parse(raw: bytes, pdf: bool) -> _Record | None:
     # None: the headers cannot be read
     for auto_decode in ("all", "none"):
         try:
-            return _read_headers(raw, auto_decode)
+            return _read_headers(raw, auto_decode, pdf)
         except (OSError, ValueError, StopIteration):  # an encoding that fastwarc does not know, too
             continue
     return None
 
 
-def _read_headers(raw: bytes, auto_decode: Any) -> _Record | None:
+def _read_headers(raw: bytes, auto_decode: Any, pdf: bool) -> _Record | None:
     from fastwarc.warc import ArchiveIterator, WarcRecordType
 
     parsed = next(ArchiveIterator(io.BytesIO(raw), parse_http=False, quirks_mode=True))
     id = (parsed.record_id or "").strip().removeprefix("<").removesuffix(">")
-    kind = parsed.record_type
-    if kind not in (WarcRecordType.response, WarcRecordType.resource, WarcRecordType.conversion):
-        return _Record(parsed, str(kind).rpartition(".")[2], id, False, "", False)
+    type_ = parsed.record_type
+    if type_ not in (WarcRecordType.response, WarcRecordType.resource, WarcRecordType.conversion):
+        return _Record(parsed, str(type_).rpartition(".")[2], id, "", "", False)
     declared, charset = _content_type(parsed.headers.get("Content-Type"))
     if parsed.is_http:
         parsed.parse_http(auto_decode=auto_decode, quirks_mode=True)
@@ -135,14 +136,15 @@ def _read_headers(raw: bytes, auto_decode: Any) -> _Record | None:
         if http is None or http.status_code is None:
             return None
         if http.status_code != 200:
-            return _Record(parsed, "http_status", id, False, "", False)
+            return _Record(parsed, "http_status", id, "", "", False)
         declared, charset = _content_type(http.get("Content-Type"))
     if declared in _NO_TYPE:
         declared, _ = _content_type(parsed.headers.get("WARC-Identified-Payload-Type"))
     if declared in _NO_TYPE:
         declared = "text/html" if _LOOKS_HTML.match(raw[_http_body(raw) :][:1024]) else ""
-    skip = "" if declared in _HTML or declared in _TEXT else "not_text"
-    return _Record(parsed, skip, id, declared in _HTML, charset, auto_decode == "none")
+    kinds = {"html": _HTML, "text": _TEXT, "pdf": _PDF if pdf else frozenset()}
+    kind = next((name for name, types in kinds.items() if declared in types), "")
+    return _Record(parsed, "" if kind else "not_text", id, kind, charset, auto_decode == "none")
 
 
 def _http_body(raw: bytes) -> int:
@@ -169,6 +171,7 @@ def read(
     max_document_bytes: int,
     first_link: int = 0,
     opt_out: OptOut | None = None,
+    pdf: bool = False,
 ) -> Iterator[tuple[int, Row] | LinkEnd]:
     """Rows of a slice, each with its size in bytes, and the link ends of a chain."""
     with open_source(join(root, part.path)) as source:
@@ -182,7 +185,7 @@ def read(
         for frame in by_links(found, first_link) if part.chain else found:  # type: ignore[type-var]
             if isinstance(frame, LinkEnd):
                 yield frame
-            elif row := _row(frame, part, report, max_document_bytes, opt_out):
+            elif row := _row(frame, part, report, max_document_bytes, opt_out, pdf):
                 yield row
 
 
@@ -190,9 +193,9 @@ class _Bad(Exception):
     """A record that should be a row and cannot be one: reason, error."""
 
 
-def _good(frame: Frame, cap: int, opt_out: OptOut | None) -> _Record | None:
+def _good(frame: Frame, cap: int, opt_out: OptOut | None, pdf: bool) -> _Record | None:
     # the record if `read` makes a row of it; its payload is decoded for that (10% of the scan)
-    record = None if frame.reason else _parse(frame.raw)
+    record = None if frame.reason else _parse(frame.raw, pdf)
     if not record or record.skip or _is_reserved(frame, record, opt_out):
         return None
     try:
@@ -216,15 +219,17 @@ def _is_reserved(frame: Frame, record: _Record | None, opt_out: OptOut | None) -
 
 def _document(record: _Record, raw: bytes, cap: int) -> tuple[int, Row]:
     payload = _payload(record, raw, cap)
-    if record.html:
+    if record.kind == "pdf":
+        return len(payload), {"pdf": payload}
+    if record.kind == "html":
         return len(payload), {"html": _as_utf8(payload, record.charset)}
     return len(payload), {"text": _text(payload, record.charset)}
 
 
 def _row(
-    frame: Frame, part: Slice, report: Report, cap: int, opt_out: OptOut | None
+    frame: Frame, part: Slice, report: Report, cap: int, opt_out: OptOut | None, pdf: bool
 ) -> tuple[int, Row] | None:
-    record = None if frame.reason else _parse(frame.raw)
+    record = None if frame.reason else _parse(frame.raw, pdf)
     if record and record.skip:
         report.skip(record.skip)
         return None

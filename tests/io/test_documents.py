@@ -30,6 +30,17 @@ def test_each_file_is_a_row(tmp_path, read_all):
     assert found.log.skipped == {"unknown_ending": 1}
 
 
+def test_a_pdf_is_a_row_of_its_bytes(tmp_path, read_all):
+    (tmp_path / "a.PDF").write_bytes(b"%PDF-1.4")
+    (tmp_path / "b.txt").write_text("b")
+    found = read_all(tmp_path)
+    assert found.schema.field("pdf").type == pa.large_binary()
+    assert [(row["source"], row["text"], row["pdf"]) for row in found.rows] == [
+        ("a.PDF", None, b"%PDF-1.4"),
+        ("b.txt", "b", None),
+    ]
+
+
 def test_poison(tmp_path, read_all):
     (tmp_path / "a.txt").write_bytes(b"caf\xe9")
     (tmp_path / "b.html").write_bytes(b"x" * 101)

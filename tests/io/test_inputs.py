@@ -25,7 +25,7 @@ def names(path, base, **config) -> tuple[str, list[str]]:
 @pytest.fixture
 def tree(tmp_path):
     for name in ("d/b.jsonl", "d/a.jsonl", "d/sub/c.jsonl", "d/_curate_not/x.jsonl", "d/.hidden/x.jsonl",
-                 "d/_x.jsonl", "d/.y.jsonl", "d/readme.pdf", "e/z.jsonl"):  # fmt: skip
+                 "d/_x.jsonl", "d/.y.jsonl", "d/readme.docx", "e/z.jsonl"):  # fmt: skip
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(LINE)
     return tmp_path
@@ -33,9 +33,9 @@ def tree(tmp_path):
 
 def test_listing_by_hand(tree):
     d, e = str(tree / "d"), str(tree / "e")
-    assert names("d", tree) == (d, ["a.jsonl", "b.jsonl", "readme.pdf", "sub/c.jsonl"])
-    assert names("d/", tree) == (d, ["a.jsonl", "b.jsonl", "readme.pdf", "sub/c.jsonl"])
-    assert names(f"file://{d}", tree) == (d, ["a.jsonl", "b.jsonl", "readme.pdf", "sub/c.jsonl"])
+    assert names("d", tree) == (d, ["a.jsonl", "b.jsonl", "readme.docx", "sub/c.jsonl"])
+    assert names("d/", tree) == (d, ["a.jsonl", "b.jsonl", "readme.docx", "sub/c.jsonl"])
+    assert names(f"file://{d}", tree) == (d, ["a.jsonl", "b.jsonl", "readme.docx", "sub/c.jsonl"])
     assert names("d/*.jsonl", tree) == (d, ["a.jsonl", "b.jsonl"])
     assert names("d/**/*.jsonl", tree) == (d, ["a.jsonl", "b.jsonl", "sub/c.jsonl"])
     assert names("d/_*.jsonl", tree) == (d, ["_x.jsonl"])
@@ -75,10 +75,10 @@ def test_a_name_with_glob_characters_is_a_file_first(tmp_path):
         ("d/a.jsnl", DataError, "nothing at", "`a.jsonl`"),
         ("nowhere/x", DataError, "nothing at", "no folder"),
         ("d/*.parquet", DataError, "nothing to read", "looked at"),
-        ("d/readme.pdf", ConfigError, "readme.pdf", "format:"),
-        ("d/*", ConfigError, "readme.pdf", "format:"),
+        ("d/readme.docx", ConfigError, "readme.docx", "format:"),
+        ("d/*", ConfigError, "readme.docx", "format:"),
         ("none", DataError, "nothing to read", "looked at"),
-        ("pdfs", ConfigError, "ending.*\\.pdf", "format:"),
+        ("words", ConfigError, "ending.*\\.docx", "format:"),
         ("arc/x.arc.gz", ConfigError, "x.arc.gz", "warcio recompress"),
         ("s4://bucket/x", ConfigError, "s4://bucket/x", "install"),
         ((), ConfigError, "empty", "path:"),
@@ -86,7 +86,7 @@ def test_a_name_with_glob_characters_is_a_file_first(tmp_path):
 )
 def test_what_cannot_be_listed(tree, path, kind, what, hint):
     (tree / "none").mkdir()
-    for name in ("pdfs/x.pdf", "arc/x.arc.gz", "arc/a.warc"):
+    for name in ("words/x.docx", "arc/x.arc.gz", "arc/a.warc"):
         (tree / name).parent.mkdir(exist_ok=True)
         (tree / name).write_bytes(b"")
     with pytest.raises(kind, match=what) as error:

@@ -1,5 +1,5 @@
 def test_files_that_no_reader_opens_are_on_record(tmp_path, read_all):
-    for name in ("a.txt", "b.pdf", "c.arc.gz", "sub/d.unknown"):
+    for name in ("a.txt", "b.docx", "c.arc.gz", "sub/d.unknown"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"some bytes")
     found = read_all(str(tmp_path))

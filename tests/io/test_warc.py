@@ -74,6 +74,26 @@ def test_records_by_hand(tmp_path, read_all, name):
     assert found.scans[0].rows == 3
 
 
+def test_a_pdf_is_a_row_when_the_input_says_so(tmp_path, read_all):
+    write(
+        tmp_path / "a.warc.gz",
+        [
+            page(1),
+            record("response", http(b"%PDF-1.4", "application/pdf"), 2),
+            record("resource", b"%PDF-1.5", 3, "application/pdf"),
+        ],
+    )
+    assert read_all(tmp_path / "a.warc.gz").log.skipped == {"not_text": 2}
+    found = read_all(tmp_path / "a.warc.gz", pdf=True)
+    assert found.schema.names == ["id", "text", "url", "source", "date", "html", "pdf"]
+    assert [(row["url"][-1], row["html"] is None, row["pdf"]) for row in found.rows] == [
+        ("1", False, None),
+        ("2", True, b"%PDF-1.4"),
+        ("3", True, b"%PDF-1.5"),
+    ]
+    assert found.scans[0].rows == 3
+
+
 def chunked(data: bytes) -> bytes:
     return (
         b"".join(

@@ -19,7 +19,7 @@ NEEDED = {  # options without a default
     "select": {"where": "length(text) >= 0 or text is null"},
     "url_filter": {"domains": str(LISTS / "domains.txt")},
 }
-EXTRA = {"html": pa.large_binary()}
+EXTRA = {"html": pa.large_binary(), "pdf": pa.large_binary()}  # null pdf: test_extract_pdf has real ones
 TEXTS = [
     "The quick brown fox jumps over the lazy dog. " * 5,
     "",
@@ -64,7 +64,7 @@ def call(request, store):
 
     def run(batch):
         taken = [n for n in batch.schema.names if n in spec.columns_written(config) and n != "text"]
-        unread = [] if "html" in spec.columns_read(config) else ["html"]
+        unread = [name for name in EXTRA if name not in spec.columns_read(config)]
         return spec.function(batch.drop_columns(taken + unread), config, *model)
 
     return run, spec, config
@@ -75,7 +75,7 @@ def test_columns_are_those_declared_with_their_types(call):
     before, after = rows(TEXTS), run(rows(TEXTS))
     declared = spec.columns_written(config)
     assert {n: after.schema.field(n).type for n in declared} == declared
-    untouched = [n for n in before.schema.names if n not in declared and n != "html"]
+    untouched = [n for n in before.schema.names if n not in declared and n not in EXTRA]
     assert all(after.column(n) == before.column(n) for n in untouched)
     assert set(after.schema.names) == {*untouched, *declared}
 
