@@ -7,9 +7,9 @@ A walk over the tree itself takes ten times as long.
 import re
 from typing import NamedTuple
 
-# the first and second character of a mark, in the private planes 15 and 16; a page's own are taken out
-_HIGH, _LOW, _LOW_VALUES = 0xF0000, 0x100000, 0x8000
-MARK = re.compile("[\U000f0000-\U000ffffd][\U00100000-\U00107fff]")
+# a mark is one character of the private plane 15, after one of plane 16 in the largest pages; a page's own are taken out
+_LOW, _LOW_VALUES, _HIGH = 0xF0000, 0xFFFE, 0x100000
+MARK = re.compile("[\U00100000-\U0010fffd]?[\U000f0000-\U000ffffd]")
 _PRIVATE = re.compile("[\U000f0000-\U0010ffff]")
 # an element as the tree writes it: attributes have quoted values, `<` and `>` in them are escaped; raw text as it is
 _TOKEN = re.compile(
@@ -44,14 +44,17 @@ def read_tokens(html: str) -> tuple[list[Token], str]:
     """Tags and texts of a page, and the page with its marks."""
     tokens: list[Token] = []
     marked: list[str] = []
+    marks = 0
     for match in _TOKEN.finditer(html):
         mark = ""
         if tag := match["tag"]:
             tokens.append(Token(tag.lower(), bool(match["end"]), match["attributes"]))
         elif text := match["text"]:
-            if not text.isspace():
-                high, low = divmod(len(tokens), _LOW_VALUES)
-                mark, text = chr(_HIGH + high) + chr(_LOW + low), _PRIVATE.sub("", text)
+            text = _PRIVATE.sub("", text)
+            if text and not text.isspace():
+                high, low = divmod(marks, _LOW_VALUES)
+                mark = (chr(_HIGH + high) if high else "") + chr(_LOW + low)
+                marks += 1
             tokens.append(Token("", False, text, mark))
             marked += mark, text
             continue

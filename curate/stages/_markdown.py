@@ -1,6 +1,6 @@
 """A page's main content as Markdown.
 
-resiliparse's extractor decides what is main content: every piece of text gets a mark of two private-use characters, and
+The plain-text extractor decides what is main content: every piece of text gets a mark of a private-use character, and
 what comes out with the text was kept. One pass over the page's tokens then writes the kept pieces with what they stand in:
 headings, lists, quotes, pipe tables, fenced code, inline code, bold and italic, links when asked for.
 
@@ -10,6 +10,7 @@ something to Markdown are not escaped, since a model is to read the text as it w
 """
 
 import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from curate.stages._formulas import write_formulas
@@ -47,21 +48,16 @@ _NOT_IN_A_TABLE = frozenset("table pre h1 h2 h3 h4 h5 h6 form".split())
 
 
 def markdown(
-    tree: Any, html: str, *, main_content: bool, links: bool, alt_texts: bool, comments: bool
+    tree: Any, html: str, extract_text: Callable[[str], str], *, links: bool, alt_texts: bool
 ) -> str:
-    """Markdown of a page; changes the tree."""
-    from resiliparse.extract.html2text import extract_plain_text
-
+    """Markdown of what `extract_text` keeps of a page; changes the tree."""
     if tree.body is None:
         return ""
     write_formulas(tree, html)
     if alt_texts:
         _write_alt_texts(tree)
     tokens, marked = read_tokens(tree.body.html)
-    text = extract_plain_text(
-        marked, preserve_formatting=True, main_content=main_content, alt_texts=False, comments=comments
-    )
-    return "\n".join(write_lines(tokens, set(MARK.findall(text)), links))
+    return "\n".join(write_lines(tokens, set(MARK.findall(extract_text(marked))), links))
 
 
 def write_lines(tokens: list[Token], kept: set[str], links: bool) -> list[str]:
