@@ -1,8 +1,10 @@
-"""Pages whose owners said no: by a list (domains, URLs) or by the page itself. They are counted and become no row.
+r"""Pages whose owners said no: by a list (domains, URLs) or by the page itself. They are counted and become no row.
 
 Lists    one entry per line, `#` begins a comment. `example.com` is a domain with all below it; `example.com/blog` is that
          URL and all below it (`/blog/a`, `/blog?a`, not `/blogger`); a trailing `*` is any continuation. Scheme, port,
-         `www.` and the case of the host do not matter, nor how letters are percent-encoded.
+         `www.` and the case of the host do not matter, nor how letters are percent-encoded. URLs are read as browsers
+         read them (`\` is `/`, tabs are not there); with a list, a page whose URL names no host is skipped too. A page
+         without URL is in no list.
 Pages    with `tdm: true`: HTTP header or meta tag `tdm-reservation` of 1 (W3C TDM Reservation Protocol); `noai` or
          `noimageai` in X-Robots-Tag or in a meta tag `robots`, whichever robot it names.
 Not      robots.txt, /.well-known/tdmrep.json, tdm-policy: they are not in the record
@@ -16,17 +18,19 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
 from curate.errors import ConfigError
 from curate.io.files import sha256_of
 from curate.io.slices import Input
 
 REASON = "opt_out"
-_BEFORE_HOST = re.compile(r"(?:(?:[a-z][a-z0-9+.-]*:)?//(?:[^/?#@]*@)?)?", re.I)
-_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\s/?#:@\[\]]+)(?::\d*)?(?=[/?#]|$)", re.I)
-_META = re.compile(rb"<meta\b[^>]*>", re.I)
-_ATTRIBUTE = re.compile(rb"""([a-z-]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""", re.I)
+_NOT_THERE = dict.fromkeys(map(ord, "\t\n\r"))
+_AT_THE_ENDS = "".join(map(chr, range(33)))
+_BEFORE_HOST = re.compile(r"(?:https?:/*|(?:[a-z][a-z0-9+.-]*:)?//+)?", re.I)
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\s/?#:@\[\]]+)(?::\d*)?", re.I)
+_META = re.compile(rb"<meta\b[^>]*>", re.I)  # linear where a > follows every <meta
+_ATTRIBUTE = re.compile(rb"""(?<![a-z-])([a-z-]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""", re.I)
 _NO_AI = {"noai", "noimageai"}
 
 
@@ -56,9 +60,11 @@ class OptOut:
 
     def has_url(self, url: str | None) -> bool:
         """Whether a list names the page's address."""
-        if not url or not self.lists:
+        if not self.lists or not url or not url.strip(_AT_THE_ENDS):
             return False
         host, rest = _split(url)
+        if not host:
+            return True
         if any(name in self._domains for name in _names(host)):
             return True
         return any(_is_below(rest, *path) for path in self._paths.get(host, ()))
@@ -74,7 +80,7 @@ class OptOut:
         lower = html.lower()  # finds the few pages to look into at 1 GB/s
         if not any(word in lower for word in (b"tdm-reservation", b"noai", b"noimageai")):
             return False
-        return any(_tag_reserves(tag[0]) for tag in _META.finditer(html))
+        return any(_tag_reserves(tag[0]) for tag in _META.finditer(html, 0, html.rfind(b">") + 1))
 
     def has_row(self, url: str | None, html: bytes | None) -> bool:
         """Whether a list or the page itself says it."""
@@ -82,19 +88,22 @@ class OptOut:
 
 
 def _split(url: str) -> tuple[str, bytes]:
-    # ("example.com", b"/path?query") of a URL, or of a host with or without a path
-    url = url.strip()
-    start = _BEFORE_HOST.match(url)
-    host = _HOST.match(url, start.end() if start else 0)
+    # ("example.com", b"/path?query") of a URL, or of a host with or without a path; "" where the host cannot be told
+    url = url.strip(_AT_THE_ENDS).translate(_NOT_THERE).partition("#")[0]
+    path, mark, asked = url.partition("?")
+    path = path.replace("\\", "/")
+    start = _BEFORE_HOST.match(path)
+    whole, slash, below = path[start.end() if start else 0 :].partition("/")
+    host = _HOST.fullmatch(whole.rpartition("@")[2])  # before it stand a name and a password
     if not host:
         return "", b""
-    name = host[1].lower().rstrip(".").removeprefix("www.")
+    name = unquote(host[1]).lower().rstrip(".").removeprefix("www.")
     if not name.isascii():
         try:
             name = name.encode("idna").decode()
         except UnicodeError:
             return "", b""
-    return name, unquote_to_bytes(url[host.end() :].partition("#")[0])
+    return name, unquote_to_bytes(slash + below + mark + asked)
 
 
 def _names(host: str) -> Iterable[str]:

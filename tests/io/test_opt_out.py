@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -53,6 +54,37 @@ def test_a_line_that_is_no_address_is_an_error_with_its_place(line):
         lists(line)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://exa\tmple.com/a", " \x00https://example.com\r\n/a", "https:\\\\example.com\\a", "http:/example.com/a",
+        "http:example.com", "http:///example.com/a", "https://user@b.org:x@example.com/",
+        "https://ex%61mple.com/a", "https://example\u3002com/", "https://free.org\\@example.com@example.com",
+    ],
+)  # fmt: skip
+def test_urls_that_browsers_read_though_odd(url):
+    listed = "free.org" not in url
+    assert lists("example.com").has_url(url) is listed
+    assert lists("example.com/a").has_url(url) is (listed and url.rstrip("\r\n").endswith("a"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "/a",
+        "urn:isbn:1",
+        "http://exa mple.com/",
+        "http://a.com:80b/",
+        "http://é..x/",
+        "?",
+        "https://u:p/@other.org",
+    ],
+)
+def test_a_url_whose_host_cannot_be_told_is_skipped_where_there_is_a_list(url):
+    assert lists("other.org").has_url(url)
+    assert not lists(tdm=True).has_url(url)
+
+
 @given(st.lists(st.sampled_from(["a.com", "b.a.com", "c.org", "d.c.org", "e.net"]), max_size=4), st.sampled_from(
     ["a.com", "b.a.com", "x.b.a.com", "c.org", "xc.org", "d.c.org", "e.net", "f.io"]
 ))  # fmt: skip
@@ -92,6 +124,18 @@ def test_headers(headers, reserved):
 def test_meta_tags(html, reserved):
     assert lists(tdm=True).in_page(html) is reserved
     assert not lists().in_page(html)
+
+
+@pytest.mark.parametrize(
+    "html",
+    [b"<meta " * 170_000, b"<meta noai " + b"a" * 10**6 + b">", b"<meta " + b"a-" * 500_000, b"<meta " * 170_000 + b">",
+     b"<meta" + b" a" * 500_000 + b">", b"<meta a" + b" " * 10**6 + b">", b"<meta a=" + b" " * 10**6 + b">",
+     b"<meta " + b'a="' * 330_000 + b">", b"<meta " + b"a='" * 330_000 + b'a=">', b"<meta name=robots content='" + b"a," * 500_000 + b"'>"],
+)  # fmt: skip
+def test_a_page_of_a_megabyte_takes_no_second(html):
+    begin = time.process_time()
+    assert not lists(tdm=True).in_page(b"tdm-reservation " + html)
+    assert time.process_time() - begin < 1
 
 
 def http(url, body, *, id, kind="text/html", headers="", length=None):
