@@ -184,6 +184,8 @@ def _report_ids(
     refused: OptOut | None,
 ) -> None:
     documents = [theirs for name in ("text", "html") if (theirs := mapping.get(name))]
+    if (pdf := mapping.get("pdf")) and raw_columns(pa.schema({"pdf": parquet.schema_arrow.field(pdf).type})):
+        documents.append(pdf)
     asked = [theirs for name in ("url", "html") if refused and (theirs := mapping.get(name))]
     start = 0
     for group in range(parquet.metadata.num_row_groups):
