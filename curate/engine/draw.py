@@ -55,12 +55,12 @@ class Drawn(NamedTuple):
     whole: bool  # every slice was read, so that rows and bytes are exact
 
 
-def draw(plan: Plan) -> Drawn:
+def draw(plan: Plan, rows: int = ROWS, read_bytes: int = READ_BYTES) -> Drawn:
     """A random sample of the input's rows: those whose id has the smallest hashes, whatever their order."""
     slices = [piece for unit in plan.units for piece in unit]
-    chosen = _spread(slices)
+    chosen = _spread(slices, read_bytes)
     report, schema = UnitReport(), plan.input_schema()
-    pool = _Smallest(ROWS)
+    pool = _Smallest(rows)
     size = 0
     per_slice = []
     started = time.perf_counter()
@@ -78,19 +78,19 @@ def draw(plan: Plan) -> Drawn:
     weight = np.array([piece.bytes for piece in chosen], float)
     grow = sum(piece.bytes for piece in slices) / max(float(weight.sum()), 1.0)
     whole = len(chosen) == len(slices)
-    rows = _ratio(np.array(per_slice, float), weight) if not whole else 0.0
+    spread = _ratio(np.array(per_slice, float), weight) if not whole else 0.0
     found = float(pool.rows_seen) * grow
-    total = Range(found * max(0.0, 1 - rows), found, found * (1 + rows))
+    total = Range(found * max(0.0, 1 - spread), found, found * (1 + spread))
     groups, drawn_rows = pool.groups(schema, whole)
     return Drawn(groups, total, size * grow, drawn_rows / max(found, 1.0), seconds * grow, whole)
 
 
-def _spread(slices: Sequence[Slice]) -> list[Slice]:
-    """All slices, or so many of them, spread evenly, as READ_BYTES allows."""
+def _spread(slices: Sequence[Slice], read_bytes: int) -> list[Slice]:
+    """All slices, or so many of them, spread evenly, as `read_bytes` allow."""
     total = sum(piece.bytes for piece in slices)
-    if total <= READ_BYTES or len(slices) <= 1:
+    if total <= read_bytes or len(slices) <= 1:
         return list(slices)
-    count = max(1, int(len(slices) * READ_BYTES / total))
+    count = max(1, int(len(slices) * read_bytes / total))
     places = (np.arange(count) + 0.5) * len(slices) / count
     return [slices[int(place)] for place in places]
 

@@ -10,7 +10,7 @@ import msgspec
 import pyarrow as pa
 
 from curate import stages
-from curate.engine import beside, guards, journal, shuffle
+from curate.engine import beside, canaries, guards, journal, shuffle
 from curate.engine.forecast import Limits, forecast
 from curate.engine.freeze import freeze, listing_changes, relocated
 from curate.engine.journal import MANIFEST, Entry, fault
@@ -59,6 +59,9 @@ def run(
                 limits.refuse(
                     forecast(plan, recipe, stage_files, workers=workers, max_memory_mb=max_memory_mb)
                 )
+            if plan.recipe.canaries:
+                for message in canaries.watch(plan, recipe, out, stage_files, max_memory_mb):
+                    listen("warning", {"message": message})
             started = time.perf_counter()
             with (
                 InUse(Folder(plan.store), [one.fingerprint for one in plan.passes]),
