@@ -229,10 +229,13 @@ class _Writer:
     def _is_data(self, table: Token) -> bool:
         if attribute(table, "role") in ("presentation", "none"):
             return False
+        rows = cells = 0
         for at in range(self._at + 1, len(self._tokens)):
             token = self._tokens[at]
             if token.tag in _NOT_IN_A_TABLE:
-                return token.tag == "table" and token.end
+                return token.tag == "table" and token.end and 1 < rows < cells
+            rows += token.tag == "tr" and not token.end
+            cells += token.tag in ("td", "th") and not token.end
         return False
 
     def _open_item(self, token: Token) -> None:

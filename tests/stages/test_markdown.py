@@ -57,6 +57,7 @@ def test_blocks_and_lines(html: str, expected: str) -> None:
         ("<tr><td rowspan=2>a<td>b<tr><td>c", "| a | b |\n| --- | --- |\n|  | c |"),
         ("<caption>C</caption><tr><td>a<td>b<tr><td>c", "C\n\n| a | b |\n| --- | --- |\n| c |  |"),
         ("<tr><td>a<tr><td>b|c", "a\n\nb|c"),  # one column is layout
+        ("<tr><td><ul><li>a</ul><td><p>b", "- a\n\nb"),  # so is one row
         ("<tr><td><h2>a</h2><td>b<tr><td>c<td>d", "## a\n\nb\n\nc\n\nd"),
         (
             "<tr><td>a<td><table><tr><td>b<td>c<tr><td>d<td>e</table>",
