@@ -282,7 +282,8 @@ def _convert(
             f"{key_text}{message}{context}", where=tree.place((*place, *inner)), hint=meaning(kind, inner)
         ) from None
     except ConfigError as error:
-        raise ConfigError(f"{error.what}{context}", where=tree.place(place), hint=error.hint) from None
+        where = error.where or tree.place(place)  # a file that an option names says where in itself
+        raise ConfigError(f"{error.what}{context}", where=where, hint=error.hint) from None
 
 
 def _check_names(steps: Sequence[Step], tree: Tree) -> None:

@@ -4,6 +4,7 @@ Every value is read as text first, so the stop word `no` stays a word. FineWeb2'
 """
 
 import math
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -15,10 +16,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.errors import ConfigError
+from curate.errors import ConfigError, DataError
 from curate.models.languages import normalise
 
+_CODE = re.compile(r"[A-Za-z0-9]+([_-][A-Za-z0-9]+)*")  # of a language: a file is named by it
 NO_THRESHOLDS = "no_thresholds"  # the reason of a row whose language has no file
+NEEDS_SCORE = "`curate fit` writes `language_score` where the reference has a column `lang_score`: run `language_id` over it"
 Values = npt.NDArray[np.float64]
 
 
@@ -68,8 +71,15 @@ class ByRow(NamedTuple):
 
 
 def files(folder: str) -> list[str]:
-    """The files of a folder, sorted. ConfigError when there is none."""
+    """The files of a folder, sorted. ConfigError when there is none, or two of one language."""
     found = sorted(str(path) for path in Path(folder).glob("*.y*ml"))
+    by_language: dict[str, str] = {}
+    for path in found:
+        if (first := by_language.setdefault(Path(path).stem, path)) != path:
+            raise ConfigError(
+                f"`thresholds`: {Path(first).name} and {Path(path).name} are of one language",
+                hint="remove one of them", where=folder,
+            )  # fmt: skip
     if not found:
         raise ConfigError(
             f"`thresholds`: no YAML file in {folder!r}",
@@ -88,9 +98,8 @@ def check(folder: str, options: Sequence[str], min_stop_words: int = 0) -> None:
         lacking = [option for option in options if option not in bounds]
         if lacking:
             key = keys.get(lacking[0], f"{lacking[0].split('_')[1]}_n_grams")
-            raise ConfigError(
-                f"`{key}` is missing ({lacking[0]})", where=path, hint="every file of the folder needs it"
-            )
+            hint = NEEDS_SCORE if key == "language_score" else "every file of the folder needs it"
+            raise ConfigError(f"`{key}` is missing ({lacking[0]})", where=path, hint=hint)
         if len(set(one.stopwords or ())) < min_stop_words:
             raise ConfigError(
                 f"`stopwords` holds fewer words than `min_stop_words: {min_stop_words}`", where=path,
@@ -136,10 +145,21 @@ def _plain(node: Any, path: str) -> Any:
     return {key.value: _plain(value, path) for key, value in node.value}
 
 
+def check_code(code: str, where: str) -> None:
+    """Refuse a language of a corpus that could not name a file: a path, nothing at all."""
+    if not _CODE.fullmatch(code):
+        raise DataError(
+            f"`lang` holds {code!r}, which is no code of a language",
+            hint="codes are as in en, fra_Latn, zh-Hant; name those to fit: --lang fra",
+            where=where,
+        )
+
+
 def write(folder: str, language: str, thresholds: Thresholds) -> Path:
     """Write the file of a language; returns its path."""
     import yaml
 
+    assert _CODE.fullmatch(language), language
     path = Path(folder) / f"{language}.yaml"
     path.write_text(yaml.safe_dump(msgspec.to_builtins(thresholds), allow_unicode=True), "utf-8")
     return path

@@ -284,6 +284,25 @@ def test_stop_words_by_occurrence() -> None:
     ]
 
 
+def test_two_files_of_one_language_are_refused_by_name(folder: str) -> None:
+    (Path(folder) / "fra_Latn.yml").write_text("{}")
+    with pytest.raises(ConfigError, match=r"fra_Latn\.yaml and fra_Latn\.yml are of one language"):
+        Config(thresholds=folder)
+
+
+@pytest.mark.parametrize("text", ["dup_line_fra: 0.1", "dup_line_frac: much", "dup_line_frac: -1", "{"])
+def test_a_recipe_says_which_file_of_thresholds_is_wrong(tmp_path: Path, text: str) -> None:
+    from curate.recipe.recipe import from_tree
+    from curate.recipe.tree import Tree
+
+    (tmp_path / "fra.yaml").write_text(text)
+    stages = [{"gopher_quality": {"thresholds": str(tmp_path)}}]
+    tree = {"input": {"path": "x"}, "stages": stages, "output": {"path": "y"}}
+    with pytest.raises(ConfigError) as error:
+        from_tree(Tree(tree, "r.yaml"))
+    assert error.value.where == str(tmp_path / "fra.yaml")
+
+
 def test_thresholds_are_part_of_the_fingerprint_by_content_and_by_name(folder: str) -> None:
     from curate.engine.plan import step_identity
     from curate.recipe.recipe import from_tree
