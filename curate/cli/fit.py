@@ -54,7 +54,8 @@ def thresholds(
 ) -> None:
     """Write one file of thresholds per language of a reference corpus.
 
-    `gopher_quality`, `gopher_repetition`, `fineweb_quality` and `language_id` read the folder: `thresholds: FOLDER`.
+    `gopher_quality`, `gopher_repetition`, `fineweb_quality` and, where the reference has a column `lang_score`,
+    `language_id` read the folder: `thresholds: FOLDER`.
 
     Example: curate fit thresholds --reference wiki/ --lang fr --lang sw -o thresholds/
     """
@@ -71,7 +72,8 @@ def thresholds(
         return
     for one in fitted:
         _print(one.lang, one.documents, one.path, one.fitted)
-    _say_refused(refused, output)
+    scored = all(one.thresholds().language_score is not None for one in fitted)
+    _say_refused(refused, output, scored)
 
 
 def _options(rules: list[str], tail: float, stop_share: float, min_documents: int) -> "Options":
@@ -105,9 +107,13 @@ def _print(lang: str, documents: int, path: str, fitted: "list[Fitted]") -> None
     print("\n".join(table(rows, right=(2,))) + "\n")
 
 
-def _say_refused(refused: dict[str, str], output: str) -> None:
+def _say_refused(refused: dict[str, str], output: str, scored: bool) -> None:
     from curate.cli.console import say
+    from curate.stages._thresholds import NEEDS_SCORE
 
     for lang, why in refused.items():
         say(f"no file for {lang}: {why}")
-    say(f"next  thresholds: {output}  in gopher_quality, gopher_repetition, fineweb_quality and language_id")
+    stages = ["gopher_quality", "gopher_repetition", "fineweb_quality", *(["language_id"] if scored else [])]
+    say(f"next  thresholds: {output}  in {', '.join(stages[:-1])} and {stages[-1]}")
+    if not scored:
+        say(f"not in language_id: {NEEDS_SCORE}")

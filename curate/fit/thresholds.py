@@ -2,14 +2,17 @@
 
 A rule carries what English uses over to another language, by where the English threshold lies among the statistic's
 values on the English documents of the reference:
-    mean_std      as many standard deviations from the mean
+    mean_std      as many standard deviations from the mean; the threshold itself where values do not vary
     quantile      the value that as large a share of the language's documents fails; where no English document fails,
                   that is the largest value (or the least), however near
     median_ratio  the English threshold times the ratio of the medians; the threshold itself where one of them is 0
     tail          needs no English: the value that the `tail` worst of the language's documents fail
 Which of them FineWeb2 chose for which key was found by training models and is not published with its code, so the rule
-is an option; `mean_std` is our default, for it also says something of thresholds that no document reaches. Its files name a key for words with a letter `max_non_alpha_words_ratio`; it is
-the least share of such words, there and here.
+is an option; `mean_std` is our default, for it also says something of thresholds that no document reaches. Its files
+name a key for words with a letter `max_non_alpha_words_ratio`; it is the least share of such words, there and here.
+
+A language of more than SAMPLE documents is measured by as many of them, the same ones in whatever order they come; its
+stop words are counted in all.
 """
 
 import math
@@ -58,7 +61,11 @@ SCORE_RANGE = (
     0.9,
 )  # language_score is the median less a standard deviation, within these (FineWeb2, as reported)
 LEAST_STOP_WORDS = 8  # as many as Gopher's English list has
+SAMPLE = 20_000  # documents of a language whose statistics are held
 _WORDS_PER_BATCH = 1000  # of each language, the most frequent: a stop word is among them in every batch
+_WORDS_HELD = 20_000  # of each language; rarer ones are forgotten when there are twice as many
+_MEASURED = [*dict.fromkeys((m, s) for m, s, _ in KEYS.values())]  # stage, statistic
+_COLUMNS = [*(statistic for _, statistic in _MEASURED), "lang_score"]
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +106,55 @@ class Language(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.convert({**single, **grams}, Thresholds, strict=False)
 
 
+class Sample:
+    """Statistics of the documents of one language whose ids have the least hashes."""
+
+    def __init__(self) -> None:
+        self._hashes = np.zeros(0, np.uint64)
+        self._values = np.zeros((0, len(_COLUMNS)), np.float32)
+        self._limit = np.iinfo(np.uint64).max
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Measure those documents that belong to the sample as far as it is known."""
+        import xxhash
+
+        ids = batch["id"].to_pylist()
+        hashes = np.fromiter(map(xxhash.xxh3_64_intdigest, ids), np.uint64, len(ids))
+        rows = np.flatnonzero(hashes <= self._limit)
+        if not len(rows):
+            return
+        self._hashes = np.concatenate([self._hashes, hashes[rows]])
+        self._values = np.concatenate([self._values, _measure(batch.take(pa.array(rows)))])
+        if len(self._hashes) > 2 * SAMPLE:
+            self._cut()
+
+    def values(self, statistic: str) -> Values:
+        """Values of a statistic on the documents that have one."""
+        self._cut()
+        found = self._values[:, _COLUMNS.index(statistic)]
+        known: Values = found[~np.isnan(found)]
+        return known
+
+    def _cut(self) -> None:
+        if len(self._hashes) > SAMPLE:
+            least = np.argsort(self._hashes, kind="stable")[:SAMPLE]
+            self._hashes, self._values = self._hashes[least], self._values[least]
+            self._limit = int(self._hashes[-1])
+
+
+def _measure(batch: pa.RecordBatch) -> Values:
+    """float32 (n, columns); NaN where a document has no such value."""
+    texts = pa.record_batch({"text": batch["text"]})
+    columns = []
+    for module in dict.fromkeys(module for module, _ in _MEASURED):
+        name = module.__name__.rpartition(".")[2]
+        out = getattr(module, name)(texts, module.Config())
+        columns += [out[f"{name}_{statistic}"] for m, statistic in _MEASURED if m is module]
+    scored = "lang_score" in batch.schema.names
+    columns.append(batch["lang_score"] if scored else pa.nulls(batch.num_rows))
+    return np.column_stack([c.cast(pa.float32()).to_numpy(zero_copy_only=False) for c in columns])
+
+
 class Reference:
     """What was measured on a reference corpus: statistics, scores and words, by language."""
 
@@ -107,30 +163,16 @@ class Reference:
         self.refused: Counter[str] = Counter()  # documents whose words cannot be told apart
         self.words: dict[str, Counter[str]] = {}
         self.num_words: Counter[str] = Counter()
-        self._parts: dict[tuple[str, str], list[Values]] = {}
+        self._samples: dict[str, Sample] = {}
 
     def values(self, lang: str, statistic: str) -> Values:
-        """Values of a statistic on the documents of a language that have one."""
-        parts = self._parts.get((lang, statistic), [])
-        found: Values = np.concatenate([np.zeros(0, np.float32), *parts])
-        known: Values = found[~np.isnan(found)]
-        return known
+        """Values of a statistic on the sampled documents of a language that have one."""
+        return self._samples.get(lang, Sample()).values(statistic)
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Measure documents of one language, named in their `lang`."""
         lang = batch["lang"][0].as_py()
-        texts = pa.record_batch({"text": batch["text"]})
-        for module in (gopher_quality, gopher_repetition, fineweb_quality):
-            name = module.__name__.rpartition(".")[2]
-            out = getattr(module, name)(texts, module.Config())
-            for statistic in {s for m, s, _ in KEYS.values() if m is module}:
-                column = out[f"{name}_{statistic}"].to_numpy(zero_copy_only=False)
-                self._parts.setdefault((lang, statistic), []).append(column)
-            if module is gopher_quality:
-                self.refused[lang] += pc.sum(pc.equal(out[f"{name}_reason"], "no_word_splitter")).as_py() or 0
-        if "lang_score" in batch.schema.names:
-            scores = batch["lang_score"].cast(pa.float32()).to_numpy(zero_copy_only=False)
-            self._parts.setdefault((lang, "lang_score"), []).append(scores)
+        self._samples.setdefault(lang, Sample()).add(batch)
         self._count_words(lang, batch["text"])
         self.documents[lang] += batch.num_rows
 
@@ -138,8 +180,12 @@ class Reference:
         from curate.kernels.frequency import frequent_words
 
         found = find_words(texts, gopher_quality.Config())
+        self.refused[lang] += int(found.refused.sum())
         words, letters = frequent_words(*text_buffers(texts), found.given, _WORDS_PER_BATCH)
-        self.words.setdefault(lang, Counter()).update(words)
+        counted = self.words.setdefault(lang, Counter())
+        counted.update(words)
+        if len(counted) > 2 * _WORDS_HELD:
+            self.words[lang] = Counter(dict(counted.most_common(_WORDS_HELD)))
         self.num_words[lang] += letters
 
 
@@ -175,15 +221,16 @@ def documents(reference: Sequence[str], languages: Sequence[str]) -> Iterator[pa
         slices = scan(file, config, schema, 256 << 20, None).slices
         for batch in read(root, slices, config, schema, _Unread(file.path)):
             if not isinstance(batch, LinkEnd):
-                yield from _by_language(batch, languages)
+                yield from _by_language(batch, languages, file.path)
 
 
-def _by_language(batch: pa.RecordBatch, languages: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def _by_language(batch: pa.RecordBatch, languages: Sequence[str], where: str) -> Iterator[pa.RecordBatch]:
     batch = batch.filter(pc.is_valid(batch["text"]))
     if "lang" not in batch.schema.names:
         batch = batch.append_column("lang", pa.array([languages[0]] * batch.num_rows, pa.string()))
     for lang in sorted(pc.unique(batch["lang"].drop_null()).to_pylist()):
         if not languages or normalise(lang) == "en" or any(same_language(lang, one) for one in languages):
+            _thresholds.check_code(lang, where)
             yield batch.filter(pc.equal(batch["lang"], lang))
 
 
@@ -291,7 +338,8 @@ def carry(
         return english * here / median if here and median else english
     spread = float(np.std(there))
     away = (english - float(np.mean(there))) / spread if spread else 0.0
-    return max(0.0, float(np.mean(values)) + away * float(np.std(values))) if spread else english
+    own = float(np.std(values))
+    return max(0.0, float(np.mean(values)) + away * own) if spread and own else english
 
 
 def stop_words(words: Mapping[str, int], total: int, share: float) -> tuple[str, ...]:

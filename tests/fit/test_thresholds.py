@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 
 from curate.cli.main import app
 from curate.errors import ConfigError, DataError
+from curate.fit import thresholds
 from curate.fit.thresholds import KEYS, Options, carry, fit, stop_words
-from curate.stages import _thresholds, fineweb_quality, gopher_quality, gopher_repetition
+from curate.stages import _thresholds, fineweb_quality, gopher_quality, gopher_repetition, language_id
 
 HUNDRED = np.arange(100) / 100  # 0, .01 ... .99
 
@@ -35,6 +36,78 @@ HUNDRED = np.arange(100) / 100  # 0, .01 ... .99
 )
 def test_rules_by_hand(rule, low, english, there, expected) -> None:
     assert carry(rule, english, 2 * HUNDRED, there, low, 0.1) == pytest.approx(expected)
+
+
+def test_what_does_not_vary_in_a_language_keeps_the_english_threshold() -> None:
+    assert carry("mean_std", 0.1, np.zeros(9), HUNDRED, True, 0.1) == 0.1
+    assert carry("mean_std", 0.3, np.zeros(9), HUNDRED, False, 0.1) == 0.3
+
+
+@pytest.mark.parametrize("code", ["../../x", "x/y", "", "x\\y", "xx ", "xx_", ".", "a\n"])
+def test_a_language_that_is_no_code_names_no_file(tmp_path: Path, code: str) -> None:
+    rows = {"en": (ENGLISH, 30), code: (SPANISH, 30)}
+    reference = corpus(tmp_path / "ref", rows)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(DataError, match="is no code of a language") as error:
+        fit([str(reference)], [], str(tmp_path / "a/b/out"), Options(min_documents=20))
+    assert repr(code) in str(error.value)
+    assert "a.parquet" in error.value.where
+    assert sorted(tmp_path.rglob("*")) == before
+    fit([str(reference)], ["en"], str(tmp_path / "out"), Options(min_documents=20))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["en.yaml"]
+
+
+def test_a_large_reference_is_measured_by_a_sample_whatever_its_order(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(thresholds, "SAMPLE", 40)
+    corpus(tmp_path / "ref", {"en": (ENGLISH, 300)})
+    table = pq.read_table(tmp_path / "ref/a.parquet").append_column("id", pa.array(map(str, range(300))))
+    batches = [
+        batch.set_column(0, "text", batch["text"].cast(pa.large_string()))
+        for batch in table.to_batches(max_chunksize=30)
+    ]
+    sampled, turned, whole = thresholds.Reference(), thresholds.Reference(), thresholds.Reference()
+    for batch, other in zip(batches, reversed(batches), strict=True):
+        sampled.add(batch)
+        turned.add(other)
+    values = sampled.values("en", "mean_word_chars")
+    assert len(values) == 40
+    assert sorted(values) == sorted(turned.values("en", "mean_word_chars"))
+    assert sampled.documents == {"en": 300}
+    monkeypatch.setattr(thresholds, "SAMPLE", 300)
+    for batch in batches:
+        whole.add(batch)
+    assert len(whole.values("en", "mean_word_chars")) == 300
+    assert np.isin(values, whole.values("en", "mean_word_chars")).all()
+    assert sampled.words == whole.words  # stop words are counted in all documents
+
+
+def test_rare_words_are_forgotten(monkeypatch) -> None:
+    monkeypatch.setattr(thresholds, "_WORDS_HELD", 5)
+    reference = thresholds.Reference()
+    for i in range(30):
+        letters = "abcdefghijklmnopqrstuvwxyz"
+        texts = [f"the of and x{letters[i % 26]}{letters[i // 26]} y{letters[i % 26]}{letters[i // 26]}"]
+        reference.add(
+            pa.record_batch({"id": [str(i)], "text": pa.array(texts, pa.large_string()), "lang": ["en"]})
+        )
+    assert len(reference.words["en"]) <= 10
+    assert [reference.words["en"][word] for word in ("the", "of", "and")] == [30, 30, 30]
+
+
+def test_language_id_is_named_only_where_every_file_has_its_threshold(tmp_path: Path) -> None:
+    for score in (True, False):
+        reference = corpus(tmp_path / f"ref{score}", {"en": (ENGLISH, 30), "es": (SPANISH, 30)}, score=score)
+        out = str(tmp_path / f"out{score}")
+        common = ["fit", "thresholds", "--reference", str(reference), "--min-documents", "20", "-o", out]
+        said = CliRunner().invoke(app, common).stderr
+        assert ("fineweb_quality and language_id" in said) is score
+        assert ("gopher_repetition and fineweb_quality\n" in said) is not score
+        assert ("the reference has a column `lang_score`" in said) is not score
+        if score:
+            language_id.Config(thresholds=out)
+    with pytest.raises(ConfigError, match="`language_score` is missing") as error:
+        language_id.Config(thresholds=out)
+    assert "`lang_score`" in error.value.hint
 
 
 def test_stop_words_are_those_of_a_share_and_at_least_eight() -> None:
