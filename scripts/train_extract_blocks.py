@@ -13,6 +13,7 @@ tests/stages/test_extract_blocks.py, which fails until then.
 
 import argparse
 import collections
+import html
 import re
 import statistics
 import zlib
@@ -62,7 +63,7 @@ def read(folder: Path) -> list[Page]:
 
 def page(file: str, row: dict[str, Any]) -> Page:
     texts, features = _blocks.read_blocks(decode(row["html"]))
-    words = [WORD.findall(_blocks.entities.unescape(text).lower()) for text in texts]
+    words = [WORD.findall(html.unescape(text).lower()) for text in texts]
     gold = WORD.findall(row["text"].lower())
     runs = {n: {tuple(gold[i : i + n]) for i in range(len(gold) - n + 1)} for n in (1, 2, 3)}
     lines = {tuple(WORD.findall(line)) for line in row["text"].lower().split("\n")}
@@ -85,7 +86,7 @@ def label(words: list[str], runs: dict[int, set[tuple[str, ...]]], lines: set[tu
 
 
 def fit(pages: list[Page]) -> Any:
-    import lightgbm
+    import lightgbm  # type: ignore[import-not-found]
 
     some = [page for page in pages if page.texts]
     weights = np.concatenate([page.weights for page in some])
@@ -99,27 +100,39 @@ def fit(pages: list[Page]) -> Any:
 
 
 def flat(model: Any) -> dict[str, npt.NDArray[Any]]:
-    """The trees one after the other; a child under 0 is leaf ~child."""
-    nodes: list[tuple[int, float, int, int]] = []
-    leaves: list[float] = []
-
-    def add(tree: dict[str, Any]) -> int:
-        if "leaf_value" in tree:
-            leaves.append(tree["leaf_value"])
-            return ~(len(leaves) - 1)
-        place = len(nodes)
-        nodes.append((0, 0.0, 0, 0))
-        children = add(tree["left_child"]), add(tree["right_child"])
-        nodes[place] = (tree["split_feature"], tree["threshold"], *children)
-        return place
-
-    roots = [add(tree["tree_structure"]) for tree in model.dump_model()["tree_info"]]
-    feature, limit, below, above = zip(*nodes, strict=True)
-    columns = {"roots": roots, "feature": feature, "below": below, "above": above}
-    arrays: dict[str, npt.NDArray[Any]] = {
-        name: np.array(column, np.int32) for name, column in columns.items()
+    """The trees one after the other, as `block_features.judge` takes them."""
+    trees = [tree["tree_structure"] for tree in model.dump_model()["tree_info"]]
+    nodes: list[tuple[int, np.float32, int]] = []
+    starts = [0]
+    leaves = np.zeros((len(trees), 32), np.float32)
+    for i, tree in enumerate(trees):
+        values: list[float] = []
+        add(tree, nodes, values)
+        starts.append(len(nodes))
+        leaves[i, : len(values)] = values
+    feature, limit, keep = zip(*nodes, strict=True)
+    return {
+        "starts": np.array(starts, np.int32),
+        "feature": np.array(feature, np.int32),
+        "limit": np.array(limit, np.float32),
+        "keep": np.array(keep, np.uint32),
+        "leaves": leaves,
     }
-    return arrays | {"limit": np.array(limit, np.float64), "leaves": np.array(leaves, np.float32)}
+
+
+def add(tree: dict[str, Any], nodes: list[tuple[int, np.float32, int]], leaves: list[float]) -> None:
+    """Nodes and leaves of a tree, the leaves from left to right."""
+    if "leaf_value" in tree:
+        leaves.append(tree["leaf_value"])
+        return
+    first = len(leaves)
+    add(tree["left_child"], nodes, leaves)
+    on_left = (1 << len(leaves)) - (1 << first)
+    limit = np.float32(tree["threshold"])
+    if float(limit) > tree["threshold"]:  # features are float32: the next one below asks the same of them
+        limit = np.nextafter(limit, np.float32(-np.inf))
+    nodes.append((tree["split_feature"], limit, 0xFFFFFFFF ^ on_left))
+    add(tree["right_child"], nodes, leaves)
 
 
 def score(page: Page, kept: list[int]) -> tuple[float, float, float]:
@@ -157,7 +170,7 @@ def main() -> None:
     pages = read(given.folder)
     model = fit(pages)
     if not given.check:
-        np.savez_compressed(OUT, **flat(model))
+        np.savez_compressed(OUT, **flat(model))  # type: ignore[arg-type]
         print(f"{OUT}: {OUT.stat().st_size} bytes")
         return
     report("all pages", pages, [judged(model, page) for page in pages])

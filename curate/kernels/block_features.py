@@ -8,14 +8,19 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from curate.kernels.lanes import trailing_zeros
 from curate.kernels.tags import CUES, HINTS, TAG, WORDS, Bytes, Ints, Longs, cue_bits, hint_bits
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
+Masks = npt.NDArray[np.uint32]
+
+u64 = np.uint64
 
 FAR = 30  # distance to an element that is not there
 SHORT = 8  # words that the title of a part of the page has at most
 LEVELS = 4  # larger containers
+_ALL_LEAVES = np.uint32(0xFFFFFFFF)
 
 _GROUPS = (
     "p|li|h1|h2 h3|h4 h5 h6|td th|pre code|div|section article main|a|blockquote|figcaption caption|dt dd|"
@@ -270,17 +275,22 @@ def _kind(rows: Floats, data: Bytes, nodes: Ints) -> None:
 
 
 @njit(cache=True)
-def judge(
-    rows: Floats, roots: Ints, feature: Ints, limit: Doubles, below: Ints, above: Ints, leaves: Floats
-) -> Doubles:
-    """Chance of each block to be main text: the trees' leaves (a child under 0 is leaf ~child) added up, then squashed."""
+def judge(rows: Floats, starts: Ints, feature: Ints, limit: Floats, keep: Masks, leaves: Floats) -> Doubles:
+    """Chance of each block to be main text: the trees' leaves added up, then squashed.
+
+    A tree's nodes are starts[t]:starts[t + 1]. A node whose feature is above its limit rules out the leaves on its left:
+    `keep` uint32 has a bit for each of the others. The first leaf that is left is the row's (QuickScorer, Lucchese et
+    al. 2015); all rows go through a node together, without a branch.
+    """
+    columns = rows.T.copy()
     chance = np.zeros(len(rows), np.float64)
-    for i in range(len(rows)):
-        total = 0.0
-        for root in roots:
-            at = root
-            while at >= 0:
-                at = below[at] if rows[i, feature[at]] <= limit[at] else above[at]
-            total += leaves[~at]
-        chance[i] = 1 / (1 + np.exp(-total))
-    return chance
+    left = np.empty(len(rows), np.uint32)
+    for tree in range(len(leaves)):
+        left[:] = _ALL_LEAVES
+        for node in range(starts[tree], starts[tree + 1]):
+            column, most, others = columns[feature[node]], limit[node], keep[node]
+            for i in range(len(left)):
+                left[i] &= others if column[i] > most else _ALL_LEAVES
+        for i in range(len(left)):
+            chance[i] += leaves[tree, trailing_zeros(u64(left[i]))]
+    return 1 / (1 + np.exp(-chance))

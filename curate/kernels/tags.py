@@ -7,6 +7,7 @@ from numba import njit
 Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int32]
 Longs = npt.NDArray[np.int64]
+Masks = npt.NDArray[np.uint64]
 
 TAGS = (
     "html body div section p li ul ol dl dd dt h1 h2 h3 h4 h5 h6 table tbody thead tr td th pre blockquote article main "
@@ -92,22 +93,38 @@ HINTS = [  # anywhere in the page, one bit each: what kind of page it says it is
 ]  # fmt: skip
 
 
-def _table(lines: list[list[str]]) -> tuple[Bytes, Longs, Longs, Longs]:
-    """Words one after the other, where they end, their bits, and how many begin with a byte below each byte."""
+def _plain(byte: int) -> int:
+    """Small letter of a capital, `-` of `_`."""
+    return byte | 32 if 65 <= byte <= 90 else 45 if byte == 95 else byte
+
+
+_lower = njit(cache=True)(_plain)
+
+
+def _table(lines: list[list[str]]) -> tuple[Bytes, Longs, Longs, Longs, Masks]:
+    """Words one after the other, where they end, their bits, how many begin with a byte below each byte, and, for the
+    first, second and third byte of a place, which words (modulo 64) may stand there, uint64 (3, 256).
+    """
     words = sorted((word.encode(), bit) for bit, line in enumerate(lines) for word in line)
     before = [sum(word[0] < first for word, _ in words) for first in range(257)]
     ends = np.cumsum([len(word) for word, _ in words])
+    may = np.zeros((3, 256), np.uint64)
+    for i, (word, _) in enumerate(words):
+        for j in range(3):
+            fits = [len(word) <= j or _plain(byte) == word[j] for byte in range(256)]
+            may[j, fits] |= np.uint64(1 << i % 64)
     return (
         np.frombuffer(b"".join(word for word, _ in words), np.uint8),
         ends.astype(np.int64),
         np.array([bit for _, bit in words], np.int64),
         np.array(before, np.int64),
+        may,
     )
 
 
-_CLASS_LETTERS, _CLASS_ENDS, _CLASS_BITS, _CLASS_FIRST = _table([line.split() for line in WORDS])
-_CUE_LETTERS, _CUE_ENDS, _CUE_BITS, _CUE_FIRST = _table(CUES)
-_HINT_LETTERS, _HINT_ENDS, _HINT_BITS, _HINT_FIRST = _table([[hint] for hint in HINTS])
+_CLASS_LETTERS, _CLASS_ENDS, _CLASS_BITS, _CLASS_FIRST, _CLASS_MAY = _table([line.split() for line in WORDS])
+_CUE_LETTERS, _CUE_ENDS, _CUE_BITS, _CUE_FIRST, _CUE_MAY = _table(CUES)
+_HINT_LETTERS, _HINT_ENDS, _HINT_BITS, _HINT_FIRST, _HINT_MAY = _table([[hint] for hint in HINTS])
 
 
 @njit(cache=True)
@@ -132,18 +149,14 @@ def tag_at(data: Bytes, at: int, end: int) -> tuple[int, int]:
 
 
 @njit(cache=True)
-def _lower(byte: int) -> int:
-    """Small letter of a capital, `-` of `_`."""
-    return byte | 32 if 65 <= byte <= 90 else 45 if byte == 95 else byte
-
-
-@njit(cache=True)
 def _find_words(
-    data: Bytes, start: int, end: int, letters: Bytes, ends: Longs, bit_of: Longs, first: Longs
+    data: Bytes, start: int, end: int, letters: Bytes, ends: Longs, bit_of: Longs, first: Longs, may: Masks
 ) -> int:
     """Bits of the words that begin anywhere in a span."""
     bits = 0
     for at in range(start, end):
+        if at + 2 < end and not may[0, data[at]] & may[1, data[at + 1]] & may[2, data[at + 2]]:
+            continue
         c = _lower(data[at])
         for word in range(first[c], first[c + 1]):
             if bits >> bit_of[word] & 1:
@@ -162,21 +175,23 @@ def _find_words(
 
 @njit(cache=True)
 def _class_bits(data: Bytes, start: int, end: int) -> int:
-    bits: int = _find_words(data, start, end, _CLASS_LETTERS, _CLASS_ENDS, _CLASS_BITS, _CLASS_FIRST)
+    bits: int = _find_words(
+        data, start, end, _CLASS_LETTERS, _CLASS_ENDS, _CLASS_BITS, _CLASS_FIRST, _CLASS_MAY
+    )
     return bits
 
 
 @njit(cache=True)
 def cue_bits(text: Bytes, start: int, end: int) -> int:
     """Bits of CUES in a span of text."""
-    bits: int = _find_words(text, start, end, _CUE_LETTERS, _CUE_ENDS, _CUE_BITS, _CUE_FIRST)
+    bits: int = _find_words(text, start, end, _CUE_LETTERS, _CUE_ENDS, _CUE_BITS, _CUE_FIRST, _CUE_MAY)
     return bits
 
 
 @njit(cache=True)
 def hint_bits(data: Bytes) -> int:
     """Bits of HINTS in a page."""
-    bits: int = _find_words(data, 0, len(data), _HINT_LETTERS, _HINT_ENDS, _HINT_BITS, _HINT_FIRST)
+    bits: int = _find_words(data, 0, len(data), _HINT_LETTERS, _HINT_ENDS, _HINT_BITS, _HINT_FIRST, _HINT_MAY)
     return bits
 
 

@@ -58,4 +58,4 @@ def read_blocks(html: str) -> tuple[list[str], npt.NDArray[np.float32]]:
 @cache
 def _trees() -> list[Any]:
     with np.load(Path(__file__).with_name("blocks.npz")) as trees:
-        return [trees[name] for name in ("roots", "feature", "limit", "below", "above", "leaves")]
+        return [trees[name] for name in ("starts", "feature", "limit", "keep", "leaves")]

@@ -73,15 +73,16 @@ def test_what_stands_around_a_block() -> None:
 
 
 def test_trees_against_plain_python() -> None:
-    rng = np.random.default_rng(3)
-    rows = rng.random((40, 3)).astype(np.float32)
-    #      0: x0 <= .5 ? 1 : leaf 2;  1: x2 <= .3 ? leaf 0 : leaf 1;  second tree is one leaf
-    roots, feature, limit = np.array([0, ~3], np.int32), np.array([0, 2], np.int32), np.array([0.5, 0.3])
-    below, above = np.array([1, ~0], np.int32), np.array([~2, ~1], np.int32)
-    leaves = np.array([1.0, -1.0, 0.25, 0.5], np.float32)
-    expected = [(1.0 if r[2] <= 0.3 else -1.0) if r[0] <= 0.5 else 0.25 for r in rows.astype(float)]
-    chance = judge(rows, roots, feature, limit, below, above, leaves)
-    np.testing.assert_allclose(chance, 1 / (1 + np.exp(-(np.array(expected) + 0.5))))
+    rows = np.random.default_rng(3).random((40, 3)).astype(np.float32)
+    # the first tree: x0 <= .5 ? (x2 <= .3 ? 1 : -1) : .25; the second: .5
+    starts, feature = np.array([0, 2, 2], np.int32), np.array([0, 2], np.int32)
+    limit, keep = np.array([0.5, 0.3], np.float32), np.array([0b100, 0b110], np.uint32)
+    leaves = np.zeros((2, 32), np.float32)
+    leaves[0, :3], leaves[1, 0] = [1, -1, 0.25], 0.5
+    total = [((1 if r[2] <= limit[1] else -1) if r[0] <= 0.5 else 0.25) + 0.5 for r in rows]
+    np.testing.assert_allclose(
+        judge(rows, starts, feature, limit, keep, leaves), 1 / (1 + np.exp(-np.array(total)))
+    )
 
 
 PIECES = st.one_of(
