@@ -168,14 +168,15 @@ def _plan(
 
 
 def _open_models(recipe: Recipe) -> int:
-    """Load what the stages load, as a worker does at its start; returns how many there are."""
+    """Load what the stages load, as a worker does at its start; returns how many have a model."""
     loading = [step for step in recipe.steps if step.stage != CHECKPOINT and step.spec().load]
+    opened = 0
     for step in loading:
         load = step.spec().load
         assert load
         with TemporaryDirectory(prefix="curate-check-") as scratch:
-            load(step.settings(), Path(scratch))
-    return len(loading)
+            opened += load(step.settings(), Path(scratch)) is not None
+    return opened
 
 
 def _writable(what: str, folder: Folder) -> str:
