@@ -1,6 +1,8 @@
 """What a cut on a score would do, before anything is dropped: rows and tokens by source, language, length and year."""
 
 import heapq
+import math
+import sys
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -60,7 +62,7 @@ class Cut(msgspec.Struct, kw_only=True):
     asked: float | None  # share asked for; null where the cut itself was given
     rows: int
     kept: int
-    nulls: int  # rows without a score: they go
+    nulls: int  # rows without a score, null or NaN: they go
     tokens: float
     kept_tokens: float
     tokens_counted: bool
@@ -83,7 +85,9 @@ class Cutter:
         parts = kept_files(facts.folder)
         self._schema: pa.Schema = hive.schema_of(parts[0]) if parts else pa.schema(CORE)
         self._check_score()
-        self._value = f"CAST({quoted(score)} AS DOUBLE)"
+        self._value = (
+            f"NULLIF(CAST({quoted(score)} AS DOUBLE), {_sql(float('nan'))})"  # to DuckDB the largest
+        )
         counted = "token_count" in self._columns
         self.counted = counted and bool(facts.result.tokens)
         self._tokens = (
@@ -118,51 +122,75 @@ class Cutter:
         """The score at which the best `share` of rows or tokens stays: as many as fit, ties all in or all out."""
         weight = self._tokens if of_tokens else "1"
         sign = "-" if self._low else ""
-        docs = f"(SELECT {sign}{self._value} AS v, CAST({weight} AS DOUBLE) AS n FROM docs WHERE isfinite({self._value}))"
+        docs = f"(SELECT {sign}{self._value} AS v, CAST({weight} AS DOUBLE) AS n FROM docs WHERE {self._value} IS NOT NULL)"
         total = self._rows(f"SELECT CAST(COALESCE(sum({weight}), 0) AS DOUBLE) AS n FROM docs")[0]["n"]
         limit = share * total * (1 + 1e-12)  # 0.29 * 100 is a little less than 29
-        span = self._rows(f"SELECT min(v) AS low, max(v) AS high, count(*) AS rows FROM {docs}")[0]
+        span = self._rows(
+            f"""SELECT min(v) AS low, max(v) AS high, count(*) AS rows, COALESCE(min(v) FILTER (isfinite(v)), 0) AS first,
+            COALESCE(max(v) FILTER (isfinite(v)), 0) AS last FROM {docs}"""
+        )[0]
         if not span["rows"]:
             raise ConfigError(
-                f"`{self._score}` is null in every row", hint="choose another score, or run its stage"
+                f"`{self._score}` has no value in any row", hint="choose another score, or run its stage"
             )
+        low, high, above = self._narrowed(docs, span, limit)
+        found = self._rows(
+            f"""SELECT v, {above!r} + sum(n) OVER (ORDER BY v DESC) AS upto FROM (SELECT v, sum(n) AS n FROM {docs}
+            WHERE v BETWEEN {_sql(low)} AND {_sql(high)} GROUP BY v) QUALIFY upto <= {limit!r} ORDER BY v LIMIT 1"""
+        )
+        if not found and above:  # the line falls between two bins
+            found = self._rows(f"SELECT min(v) AS v FROM {docs} WHERE v > {_sql(high)}")
+        if not found:
+            best = -span["high"] if self._low else span["high"]
+            raise ConfigError(
+                f"the best score alone, {best:g}, is more than {share:.2%} of the {'tokens' if of_tokens else 'rows'}",
+                hint="choose a larger share: many rows have the same score",
+            )
+        return -float(found[0]["v"]) if self._low else float(found[0]["v"])
+
+    def _narrowed(self, docs: str, span: dict[str, Any], limit: float) -> tuple[float, float, float]:
+        """The range that the line falls into, of few enough values, and the weight above it; infinities are bins too."""
         low, high, rows, above = span["low"], span["high"], span["rows"], 0.0
-        while rows > _VALUES_HELD and high > low:  # narrow the range to the bin that the line falls into
+        first, last = span["first"], span["last"]
+        while rows > _VALUES_HELD and high > low:
+            width = last / _BINS - first / _BINS or sys.float_info.min
             bins = self._rows(
-                f"""SELECT least({_BINS - 1}, CAST(floor((v - ({low!r})) / ({(high - low) / _BINS!r})) AS INTEGER)) AS bin,
-                min(v) AS low, max(v) AS high, count(*) AS rows, sum(n) AS n FROM {docs}
-                WHERE v BETWEEN {low!r} AND {high!r} GROUP BY bin ORDER BY bin DESC"""
+                f"""SELECT CASE WHEN isfinite(v) THEN CAST(least({_BINS - 1}, floor((v - {_sql(first)}) / {_sql(width)})) AS INTEGER)
+                WHEN v > 0 THEN {_BINS} ELSE -1 END AS bin, min(v) AS low, max(v) AS high, count(*) AS rows, sum(n) AS n
+                FROM {docs} WHERE v BETWEEN {_sql(low)} AND {_sql(high)} GROUP BY bin ORDER BY bin DESC"""
             )
             for one in bins:
                 low, high, rows = one["low"], one["high"], one["rows"]
                 if above + one["n"] > limit or one is bins[-1]:
                     break
                 above += one["n"]
-        found = self._rows(
-            f"""SELECT v, {above!r} + sum(n) OVER (ORDER BY v DESC) AS upto FROM (SELECT v, sum(n) AS n FROM {docs}
-            WHERE v BETWEEN {low!r} AND {high!r} GROUP BY v) QUALIFY upto <= {limit!r} ORDER BY v LIMIT 1"""
-        )
-        if not found and above:  # the line falls between two bins
-            found = self._rows(f"SELECT min(v) AS v FROM {docs} WHERE v > {high!r}")
-        if not found:
-            raise ConfigError(
-                f"the best score alone, {abs(span['high']):g}, is more than {share:.2%} of the {'tokens' if of_tokens else 'rows'}",
-                hint="choose a larger share: many rows have the same score",
-            )
-        return -float(found[0]["v"]) if self._low else float(found[0]["v"])
+            first, last = low, high
+        return low, high, above
 
     def apply(self, cut: float, *, asked: float | None = None, of_tokens: bool = False) -> Cut:
         """Everything about one cut."""
-        stays = f"COALESCE({self._value} {'<=' if self._low else '>='} {cut!r}, false)"
+        if math.isnan(cut):
+            raise ConfigError("nan is no cut", hint="--at 0.018")
+        cut = max(
+            -sys.float_info.max, min(sys.float_info.max, cut)
+        )  # neither JSON nor a predicate has infinity
+        test = f"{'<=' if self._low else '>='} {cut!r}"
+        if cut == (sys.float_info.max if self._low else -sys.float_info.max):
+            test = "is not null"  # the worst infinity too
+        stays = f"COALESCE(({self._value}) {test}, false)"
         whole = next(iter(self._groups("'all'", stays)), _NO_ROWS)
         nulls = self._rows(f"SELECT count(*) AS n FROM docs WHERE {self._value} IS NULL")[0]["n"]
+        odd = self._rows(
+            f"SELECT count(*) AS n FROM docs WHERE isnan(CAST({quoted(self._score)} AS DOUBLE))"
+        )[0]["n"]
+        numbers = f" and not isnan({self._score})" if odd else ""
         groups = {name: self._groups(sql, stays) for name, sql in self._dimensions().items()}
         return Cut(
             output=str(self._facts.folder), score=self._score, cut=cut, keeps="low" if self._low else "high",
             of="tokens" if of_tokens else "rows", asked=asked, rows=whole.rows, kept=whole.kept, nulls=nulls,
             tokens=whole.tokens, kept_tokens=whole.kept_tokens, tokens_counted=self.counted, groups=groups,
             beside=list(self._beside(cut)),
-            where=f"{self._score} {'<=' if self._low else '>='} {cut!r}",
+            where=f"{self._score} {test}{numbers}",
         )  # fmt: skip
 
     def _dimensions(self) -> dict[str, str]:
@@ -214,10 +242,11 @@ class Cutter:
             f"SELECT {columns}, {self._value} AS v, left(text, {TEXT_CHARS * 2}) AS text FROM docs",
         )
         for batch in reader:
+            batch = batch.filter(pc.is_finite(batch["v"]))  # infinity is near to nothing
             for side, heap in ((pc.greater_equal, keep), (pc.less, drop)):
                 if self._low:
                     side = {pc.greater_equal: pc.less_equal, pc.less: pc.greater}[side]
-                rows = batch.filter(pc.fill_null(side(batch["v"], cut), False))
+                rows = batch.filter(side(batch["v"], cut))
                 distance = pc.abs(pc.subtract(rows["v"], cut))
                 for at in (
                     pc.select_k_unstable(distance, BESIDE, [("", "ascending")]).to_pylist()
@@ -238,6 +267,10 @@ class Cutter:
         return Beside(
             id=row["id"], score=row["v"], kept=kept, source=row.get("source") or "", lang=row.get("lang") or "", text=text
         )  # fmt: skip
+
+
+def _sql(number: float) -> str:
+    return f"CAST('{number!r}' AS DOUBLE)"
 
 
 _NO_ROWS = Group(name="", rows=0, kept=0, tokens=0.0, kept_tokens=0.0, middle=None)

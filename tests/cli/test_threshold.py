@@ -97,6 +97,56 @@ def test_its_where_keeps_what_it_said(curate, process, scored, tmp_path):
     assert json.loads(done.stdout)["rows"]["kept"] == found["kept"] == 37
 
 
+@pytest.fixture(scope="module")
+def odd(process, tmp_path_factory) -> Path:
+    """200 rows: 40 NaN, 10 null, 10 inf, 6 -inf, and 134 scores from 0.66 to 1.99."""
+    import pyarrow as pa
+
+    folder = tmp_path_factory.mktemp("odd")
+    inf = float("inf")
+    scores = [float("nan")] * 40 + [None] * 10 + [inf] * 10 + [-inf] * 6 + [i / 100 for i in range(66, 200)]
+    table = {
+        "text": ["x"] * 200,
+        "id": [f"r{i:03d}" for i in range(200)],
+        "quality": pa.array(scores, pa.float64()),
+    }
+    pq.write_table(pa.table(table), folder / "in.parquet")
+    (folder / "r.yaml").write_text(
+        f"input: {{path: {folder}/in.parquet, id: id}}\nstages:\n  - token_count: {{}}\n"
+    )
+    done = process("run", folder / "r.yaml", "-o", folder / "out", "--workers", 1)
+    assert done.returncode == 0, done.stderr
+    return folder / "out"
+
+
+@pytest.mark.parametrize("held", [1_000_000, 2])
+@pytest.mark.parametrize(
+    ("keep", "more", "line", "kept"),
+    [
+        (0.1, (), 1.9, 20),  # ten are inf
+        (0.05, (), 1.7976931348623157e308, 10),
+        (0.72, (), 0.66, 144),
+        (0.9, (), -1.7976931348623157e308, 150),  # all that are numbers
+        (0.04, ("--low",), 0.67, 8),  # six are -inf
+        (0.03, ("--low",), -1.7976931348623157e308, 6),
+        (0.7, ("--low",), 1.99, 140),
+        (1, ("--low",), 1.7976931348623157e308, 150),
+    ],
+)
+def test_nan_is_no_score_and_infinity_is_one(
+    curate, process, odd, tmp_path, monkeypatch, held, keep, more, line, kept
+):
+    from curate.report import cut as module
+
+    monkeypatch.setattr(module, "_VALUES_HELD", held)
+    monkeypatch.setattr(module, "_BINS", 7)
+    found = cut(curate, odd, "--keep", keep, *more)
+    assert (found["cut"], found["rows"], found["kept"], found["nulls"]) == (line, 200, kept, 50)
+    out = tmp_path / "out"
+    done = curate("stage", "select", odd, "-o", out, "--where", found["where"], "--json", "--workers", 1)
+    assert json.loads(done.stdout)["rows"]["kept"] == kept
+
+
 def test_in_words(curate, scored):
     done = curate("threshold", scored, "--score", "quality", "--keep", 0.1)
     assert "keeps 10 of 100 rows (10.0%)" in done.stdout
