@@ -41,7 +41,7 @@ def corpus_of(plan: Plan, out: Folder) -> dict[str, str]:
 def view_sql(plan: Plan, out: Folder) -> bytes:
     """A view `docs` for plain DuckDB: the corpus with the new columns."""
     files = ",\n    ".join(_quoted(join(plan.root, file.name)) for file in plan.files)
-    own = next(iter({f'"{plan.recipe.input.id_column or "id"}"'}))
+    own = (plan.recipe.input.id_column or "id").replace('"', '""')
     parts = _quoted(f"{out.local or out.path}/part-*.parquet")
     return f"""-- duckdb -init {out.local or out.path}/{VIEW}
 -- Absolute paths, of the day it was written; the corpus of then, so a row of another one may be missing here.
@@ -50,7 +50,7 @@ SELECT corpus.*, side.* EXCLUDE (id)
 FROM read_parquet([
     {files}
   ], union_by_name = true) AS corpus
-LEFT JOIN read_parquet({parts}) AS side ON CAST(corpus.{own} AS VARCHAR) = side.id;
+LEFT JOIN read_parquet({parts}) AS side ON CAST(corpus."{own}" AS VARCHAR) = side.id;
 """.encode()
 
 

@@ -64,7 +64,7 @@ def freeze(
         _refuse_output_in_input(recipe, base)
     recipe = msgspec.structs.replace(recipe, input=_settled(recipe, listen))
     root, files = _list(recipe, store_of(recipe), listen)
-    _fetch(files, recipe, listen)
+    _fetch(files, recipe, store_of(recipe), listen)
     schema = inputs.input_schema(root, files, recipe.input)
     check_schema(recipe, schema)
     side_columns = recipe.output.columns == "new"
@@ -113,11 +113,11 @@ def _list(recipe: Recipe, store: str, listen: Listener) -> tuple[str, list[Input
     return inputs.list_files(recipe.input, Path(recipe.base), store, recipe.seed, _warn(listen))
 
 
-def _fetch(files: Sequence[InputFile], recipe: Recipe, listen: Listener) -> None:
+def _fetch(files: Sequence[InputFile], recipe: Recipe, store: str, listen: Listener) -> None:
     def progress(done: int, done_bytes: int, files: int, size: int) -> None:
         listen("download", {"done": done, "done_bytes": done_bytes, "files": files, "bytes": size})
 
-    inputs.fetch(files, recipe.input, _warn(listen), progress)
+    inputs.fetch(files, recipe.input, store, _warn(listen), progress)
 
 
 @contextlib.contextmanager
@@ -215,7 +215,7 @@ def relocated(plan: Plan, recipe: Recipe, listen: Listener = lambda kind, data: 
     """The plan reading its files, found unchanged, where the recipe now says they are; downloads are made good."""
     recipe = _as_planned(recipe, plan, listen)
     root, files = _list(recipe, plan.store, listen)
-    _fetch(files, recipe, listen)
+    _fetch(files, recipe, plan.store, listen)
     stamps = {f.name: f.stamp for f in files}
     planned = tuple(msgspec.structs.replace(f, stamp=stamps.get(f.name, f.stamp)) for f in plan.files)
     reading = msgspec.structs.replace(plan.recipe.input, opt_out=recipe.input.opt_out)

@@ -47,6 +47,17 @@ class Gone(Exception):
     """The source says that there is no such file."""
 
 
+class Changed(DataError):
+    """A file is not what it was when it was listed."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"`{address}` was changed at its source after it was listed",
+            hint="the same command lists it anew",
+        )
+        self.address = address
+
+
 class Again(Exception):
     """The source could not answer now; `after` seconds is when to ask again, if it said so."""
 
@@ -235,7 +246,7 @@ def _http(remote: Remote, offset: int, length: int) -> Iterator[bytes]:
     with _reply(remote.address, "GET", {"Range": f"bytes={offset}-{offset + length - 1}"}) as reply:
         etag = _etag(reply.headers)
         if remote.etag and etag and etag != remote.etag:
-            raise _changed(remote.address)
+            raise Changed(remote.address)
         if reply.status == 206 and not reply.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
             raise Again("the source answered with other bytes than it was asked for")
         before = 0 if reply.status == 206 else offset  # a source without ranges begins at the first byte
@@ -245,13 +256,6 @@ def _http(remote: Remote, offset: int, length: int) -> Iterator[bytes]:
             while length and (data := reply.read1(min(_CHUNK_BYTES, length))):
                 length -= len(data)
                 yield data
-
-
-def _changed(address: str) -> DataError:
-    return DataError(
-        f"`{address}` was changed at its source after it was listed",
-        hint="`--fresh` lists anew; remove `listings` in the work store's `downloads` first",
-    )
 
 
 def _reply(address: str, method: str, headers: dict[str, str]) -> Any:

@@ -14,7 +14,7 @@ import msgspec
 
 from curate.errors import ConfigError, DataError
 from curate.io import commoncrawl, hub, unread
-from curate.io.download import Patience, Say, download_all, is_here
+from curate.io.download import Changed, Patience, Say, download_all, is_here
 from curate.io.files import Folder, is_remote
 from curate.io.slices import Input, InputFile, Remote
 
@@ -94,8 +94,19 @@ def _listing(path: str, base: Path, seed: int, folder: Path, patience: Patience)
     return found
 
 
+def _forget(listings: Folder, address: str) -> None:
+    for name in listings.names():
+        found = msgspec.json.decode(listings.read(name), type=Listing)
+        if any(remote.address == address for remote in found.files.values()):
+            listings.remove(name)
+
+
 def fetch(
-    files: Sequence[InputFile], config: Input, say: Say, progress: Callable[[int, int, int, int], None]
+    files: Sequence[InputFile],
+    config: Input,
+    store: str,
+    say: Say,
+    progress: Callable[[int, int, int, int], None],
 ) -> None:
     """Download what is not here yet. `progress` gets files and bytes that came, and how many are to come."""
     wanted = {
@@ -114,4 +125,8 @@ def fetch(
 
     if wanted:
         tell()
-    download_all(wanted, Patience(config.retry_seconds, say), done)
+    try:
+        download_all(wanted, Patience(config.retry_seconds, say), done)
+    except Changed as error:
+        _forget(Folder(downloads(store) / "listings"), error.address)
+        raise

@@ -146,11 +146,16 @@ def by_links(items: Iterable[Item], first_link: int) -> Iterator[Item | LinkEnd]
         yield LINK_END
 
 
+_NAMED = 8  # in a hint
+
+
 def near_names(name: str, names: Iterable[str]) -> str:
     """A hint: which of `names` may have been meant."""
     names = list(names)
     near = get_close_matches(name, names, 3)
-    return f"did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else f"there are {', '.join(names)}"
+    if near:
+        return f"did you mean {' or '.join(f'`{n}`' for n in near)}?"
+    return f"there are {', '.join(names[:_NAMED])}" + (", ..." if len(names) > _NAMED else "")
 
 
 def row_ids(name: str, start: int, count: int) -> list[str]:

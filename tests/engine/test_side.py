@@ -191,12 +191,14 @@ def test_a_killed_run_goes_on_to_the_same_bytes(place, tmp_path, fault, curate, 
 
 def test_a_folder_of_parquet_with_ids_of_its_own(tmp_path):
     (tmp_path / "in").mkdir()
-    pq.write_table(pa.table({"doc": list(range(50)), "text": words(range(50))}), tmp_path / "in/a.parquet")
-    read = {"path": str(tmp_path / "in"), "id": "doc"}
+    name = 'the "doc"'
+    pq.write_table(pa.table({name: list(range(50)), "text": words(range(50))}), tmp_path / "in/a.parquet")
+    read = {"path": str(tmp_path / "in"), "id": name}
     curate.run(recipe(read, ["token_count"], tmp_path / "scores", "new"), workers=1)
     connection = duckdb.connect()
     connection.execute((tmp_path / "scores/_curate/view.sql").read_text())
-    assert connection.execute("select count(token_count), max(doc) from docs").fetchall() == [(50, 49)]
+    found = connection.execute('select count(token_count), max("the ""doc""") from docs').fetchall()
+    assert found == [(50, 49)]
     with_side = {**read, "with": str(tmp_path / "scores")}
     curate.run(recipe(with_side, [], tmp_path / "out"), workers=1)
     assert all(row["token_count"] for row in rows_of(tmp_path / "out"))

@@ -60,7 +60,7 @@ def put(path, data):
 def listed(address, tmp_path, seed=0, say=print, **config):
     config = Input(path=address, **config)
     root, files = inputs.list_files(config, tmp_path, str(tmp_path / "store"), seed, say)
-    inputs.fetch(files, config, say, lambda *progress: None)
+    inputs.fetch(files, config, str(tmp_path / "store"), say, lambda *progress: None)
     return root, files
 
 
@@ -117,7 +117,7 @@ def test_progress_is_told(crawl, tmp_path):
     config = Input(path=share(share=1))
     _, files = inputs.list_files(config, tmp_path, str(tmp_path / "store"))
     told = []
-    inputs.fetch(files, config, print, lambda *progress: told.append(progress))
+    inputs.fetch(files, config, str(tmp_path / "store"), print, lambda *progress: told.append(progress))
     size = sum(f.size for f in files)
     assert told[0] == (0, 0, 4, size)
     assert told[-1] == (4, size, 4, size)
@@ -266,6 +266,18 @@ def test_a_file_that_changes_at_its_source_is_not_put_together(crawl, tmp_path):
     there.write_bytes(b"other" + there.read_bytes())
     with pytest.raises(DataError, match="changed at its source"):
         download(tmp_path / "a", remote, Patience(0, print))
+
+
+def test_what_changed_at_its_source_is_listed_anew_by_the_same_command(crawl, tmp_path):
+    config, store = Input(path=share(share=1)), str(tmp_path / "store")
+    inputs.list_files(config, tmp_path, store, 0, print)
+    there = crawl.folder / path_of("00000")
+    there.write_bytes(b"other" + there.read_bytes())
+    with pytest.raises(DataError, match="changed at its source") as error:
+        listed(share(share=1), tmp_path)
+    assert error.value.hint == "the same command lists it anew"
+    _, files = listed(share(share=1), tmp_path)
+    assert Path(files[0].path).read_bytes() == there.read_bytes()
 
 
 def test_a_wrong_checksum_is_no_file(crawl, tmp_path):

@@ -57,7 +57,7 @@ def move(source, commit):
 def listed(path, tmp_path, say=print, **config):
     config = Input(path=path, columns={"text": "content"}, **config)
     root, files = inputs.list_files(config, tmp_path, str(tmp_path / "store"), 0, say)
-    inputs.fetch(files, config, say, lambda *progress: None)
+    inputs.fetch(files, config, str(tmp_path / "store"), say, lambda *progress: None)
     return root, files, config
 
 

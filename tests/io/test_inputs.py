@@ -11,6 +11,7 @@ import xxhash
 
 from curate.errors import ConfigError, DataError
 from curate.io import inputs
+from curate.io.slices import near_names
 from curate.io.sources import DigestingFile
 from curate.schema import row_id
 
@@ -243,3 +244,9 @@ def test_seeking_does_not_confuse_the_digest(tmp_path):
             file.seek(offset)
             assert file.read(size) == data[offset : offset + size]
         assert file.hexdigest() == xxhash.xxh3_128_hexdigest(data)
+
+
+def test_a_hint_names_no_more_than_eight():
+    names = [f"column_{i}" for i in range(300)]
+    assert near_names("xyz", names[:2]) == "there are column_0, column_1"
+    assert near_names("xyz", names) == f"there are {', '.join(names[:8])}, ..."
