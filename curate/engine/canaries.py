@@ -15,7 +15,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.engine.draw import draw
@@ -32,7 +34,10 @@ FILE = "_curate/canaries.json"
 ROWS = 2000  # drawn
 READ_BYTES = 64 << 20  # of the input, to draw them from
 EACH = 12  # hosts of a kind
+BESIDE = 500  # other rows that run with them
 HOST_CHARS = 20_000  # a longer text is no host
+DOCUMENT_BYTES = 200_000  # nor is what is in a larger document, which is not drawn
+SAMPLE_BYTES = 16 << 20  # of all documents drawn
 KEPT = 1 << 30  # where a kept row ends; dropped ones end at their step
 
 
@@ -72,7 +77,7 @@ def watch(
         return []
     with TemporaryDirectory(prefix="curate-canaries-") as name:
         drawn = draw(plan, ROWS, READ_BYTES)
-        rows = pa.concat_tables(drawn.groups) if drawn.groups else plan.input_schema().empty_table()
+        rows = _small(pa.concat_tables(drawn.groups)) if drawn.groups else plan.input_schema().empty_table()
         result = _plant(rows, recipe, stage_files, max_memory_mb, Path(name))
     warnings = settle(list(_judge(result)), recipe.guards)
     out.replace(FILE, msgspec.json.format(msgspec.json.encode(result), indent=1))
@@ -84,12 +89,11 @@ def _plant(
 ) -> Canaries:
     first = _run(rows, recipe, stage_files, max_memory_mb, scratch / "sample")
     hosts = list(_hosts(rows, first))
-    langs = {host.lang for host in hosts if host.lang}
-    wanted = kinds(recipe, rows.schema, langs)
+    wanted = kinds(recipe, rows.schema)
     eligible = {step.index: _inside(step, first) for step in recipe.steps if step.when}
     planted, used = _choose(hosts, wanted, eligible)
     added, needles = _rows(planted, rows.schema, recipe)
-    rest = rows.filter(pa.array([i not in used for i in rows["id"].to_pylist()], pa.bool_()))
+    rest = rows.filter(pa.array([i not in used for i in rows["id"].to_pylist()], pa.bool_())).slice(0, BESIDE)
     both = pa.concat_tables([rest, pa.Table.from_pylist(added, rows.schema)])
     ends = _run(both, recipe, stage_files, max_memory_mb, scratch / "planted") if added else Ends()
     controls = [name for name in needles if name.startswith("canary-control-")]
@@ -98,6 +102,16 @@ def _plant(
         controls_kept=sum(name in ends and ends[name][0] == KEPT for name in controls),
         found=[_found(kind, number, names, needles, ends) for kind, number, names in _by_kind(wanted, needles)],
     )  # fmt: skip
+
+
+def _small(rows: pa.Table) -> pa.Table:
+    """The first rows whose documents are not too large, alone or together."""
+    sizes = np.zeros(rows.num_rows, np.int64)
+    for name in ("text", *raw_columns(rows.schema)):
+        sizes += np.asarray(pc.fill_null(pc.binary_length(rows[name]), 0), np.int64)
+    rows = rows.filter(pa.array(sizes <= DOCUMENT_BYTES))
+    together = np.cumsum(sizes[sizes <= DOCUMENT_BYTES])
+    return rows.slice(0, int((together <= SAMPLE_BYTES).sum()))
 
 
 def _hosts(rows: pa.Table, ends: Ends) -> Iterator[Host]:

@@ -20,17 +20,17 @@ from curate.recipe.recipe import CHECKPOINT, Recipe, Step
 from curate.stages import _lists
 
 ENTRIES = 20  # of a list, from its beginning
-# Written for this file; a language is planted where the recipe keeps no row of it.
+# Written for this file, by the codes that models give; one is planted where a `select` leaves all of them out.
 _TEXTS = {
-    "de": "Der alte Fischer saß am Abend vor seinem Haus und flickte die Netze. Der Wind kam vom Meer und brachte den "
+    "de deu deu_Latn": "Der alte Fischer saß am Abend vor seinem Haus und flickte die Netze. Der Wind kam vom Meer und brachte den "
     "Geruch von Salz und Tang mit. Am nächsten Morgen wollte er früh hinausfahren, denn das Wetter sollte schön werden. "
     "Seine Tochter brachte ihm eine Tasse Tee und setzte sich zu ihm auf die Bank. Beide sahen lange "
     "schweigend auf das Wasser. Erst als es dunkel wurde, gingen sie ins Haus und machten die Lampe an.",
-    "en": "The old fisherman sat in front of his house in the evening and mended the nets. The wind came from the sea "
+    "en eng eng_Latn": "The old fisherman sat in front of his house in the evening and mended the nets. The wind came from the sea "
     "and brought the smell of salt and weed with it. He wanted to leave early the next morning, since the weather would "
     "be fine. His daughter brought him a cup of tea and sat down beside him on the bench. For a long time both "
     "looked at the water in silence. Only when it grew dark did they go into the house and light the lamp.",
-    "ru": "Старый рыбак сидел вечером перед своим домом и чинил сети. Ветер дул с моря и приносил запах соли и "
+    "ru rus rus_Cyrl": "Старый рыбак сидел вечером перед своим домом и чинил сети. Ветер дул с моря и приносил запах соли и "
     "водорослей. На следующее утро он хотел выйти пораньше, потому что погода обещала быть хорошей. Дочь принесла ему "
     "чашку чая и села рядом с ним на скамейку. Оба долго молча смотрели на воду. Только когда стемнело, они вошли в дом "
     "и зажгли лампу.",
@@ -66,16 +66,16 @@ class Kind(NamedTuple):
     copies: int = 1  # 2: the host and its double
 
 
-def kinds(recipe: Recipe, schema: pa.Schema, langs: set[str]) -> list[Kind]:
-    """All that can be planted for a recipe. `langs` are the languages of the rows that it keeps."""
+def kinds(recipe: Recipe, schema: pa.Schema) -> list[Kind]:
+    """All that can be planted for a recipe, whose input has the columns of `schema`."""
     found = list(_opted_out(recipe, schema))
     for step in recipe.steps:
         if step.stage == CHECKPOINT:
             continue
         if step.stage == "url_filter":
             found += _banned_urls(step, step.settings())
-        elif step.stage == "select" and langs:
-            found += _other_language(recipe, step, schema, langs)
+        elif step.stage == "select":
+            found += _other_language(recipe, step, schema)
         elif plan := _PLANS.get(step.stage):
             found += plan(step, step.settings())
         schema = schema_after(schema, step, step.spec(), step.settings())
@@ -138,16 +138,26 @@ def _below(entry: str) -> str:
     return entry if "://" in entry else f"https://{entry}"
 
 
-def _other_language(recipe: Recipe, step: Step, schema: pa.Schema, langs: set[str]) -> Iterator[Kind]:
+def _other_language(recipe: Recipe, step: Step, schema: pa.Schema) -> Iterator[Kind]:
     from curate.io.query import Predicate
 
-    writes_lang = any(s.stage == "language_id" and not s.when for s in recipe.steps[: step.index])
-    others = [code for code in _TEXTS if code not in {normalise(lang) for lang in langs}]
+    if not any(s.stage == "language_id" and not s.when for s in recipe.steps[: step.index]):
+        return
     predicate = Predicate(step.config["where"], {field.name: field.type for field in schema})
-    chooses = any(re.match(r"lang\s*(=|in\b)", c.text, re.I) for c in predicate.conjuncts)
-    if writes_lang and others and chooses:
-        text = _TEXTS[others[0]]
-        yield Kind(f"text in `{others[0]}`", step, "drop", lambda host: Change(f"{host.number}. {text}"))
+    for conjunct in predicate.conjuncts:
+        if not re.match(r"lang\s*(=|in\b)", conjunct.text, re.I):
+            continue
+        asked = Predicate(conjunct.text, {field.name: field.type for field in schema})
+        for codes, text in _TEXTS.items() if asked.columns == ("lang",) else ():
+            written = pa.record_batch({"lang": pa.array(codes.split(), schema.field("lang").type)})
+            if not asked.mask(written).any():
+                name = f"text in `{codes.split()[0]}`"
+                yield Kind(name, step, "drop", _instead(text))
+                return
+
+
+def _instead(text: str) -> Callable[[Host], Change]:
+    return lambda host: Change(f"{host.number}. {text}")
 
 
 def _with(host: Host, line: str, needle: str) -> Change:
