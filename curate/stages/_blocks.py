@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 STRICT = 0.7  # chance a block must have, over the F1 that the page lets hope for
-TWICE_BYTES = 60  # a block as long as this is written once, however often the page has it
+ONCE_CHARS = 60  # a block of as many characters is written once, however often the page has it
 
 
 def main_text(html: str) -> str:
@@ -39,7 +39,7 @@ def choose(chance: npt.NDArray[np.float64], texts: list[str]) -> list[int]:
     best = (2 * hits / (np.cumsum(sizes[order]) + hits[-1])).max()
     kept: dict[str | int, int] = {}
     for i in np.flatnonzero(chance >= STRICT * best):
-        kept.setdefault(texts[i] if len(texts[i]) >= TWICE_BYTES else int(i), int(i))
+        kept.setdefault(texts[i] if len(texts[i]) >= ONCE_CHARS else int(i), int(i))
     return list(kept.values())
 
 

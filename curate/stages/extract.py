@@ -14,6 +14,7 @@ Writes  text                   the page's text, one line per block; '' where non
 Rows    all kept, in order; column `html` is removed
 Differs bytes that are valid UTF-8 are read as UTF-8 whatever the page declares (the declarations lie more often);
         a date written with the month as a number in the middle or first (01/07/16) is ambiguous and left out
+        blocks: a block of 60 characters or more is written once; what comes after 50,000 blocks is left out
         markdown: a table's first row is its header, a line break in a cell `<br>`; a table with one row or one column,
         or around headings, code or tables, is layout; a formula is its TeX annotation, else made from MathML; icons in
         the private planes 15 and 16 are left out
