@@ -13,7 +13,7 @@ from curate.engine import bias
 from curate.engine.bias import OTHERS, Moments, ScoreCount
 from curate.engine.isolate import HINTS, stage_bug
 from curate.engine.journal import Entry, StepCount
-from curate.engine.plan import Plan
+from curate.engine.plan import Plan, writers
 from curate.errors import GuardError
 from curate.io.files import Folder
 from curate.recipe.guards import Guards
@@ -70,7 +70,7 @@ def judge(plan: Plan, total: Entry, folder: Folder) -> list[str]:
     found = [*_empty(plan, total)]
     for index, count in total.steps.items():
         step = plan.recipe.steps[int(index)]
-        found += [*_drops(step, count), *_scores(step, count, plan.recipe.guards)]
+        found += [*_drops(step, count), *_scores(step, count, plan)]
     found += _unchanged(plan, total)
     return settle(found, plan.recipe.guards)
 
@@ -178,10 +178,12 @@ def _could_change(step: Step) -> bool:
     return step.stage == "select" or spec.is_global or "text" in written or f"{spec.name}_pass" in written
 
 
-def _scores(step: Step, count: StepCount, guards: Guards) -> Iterator[Finding]:
+def _scores(step: Step, count: StepCount, plan: Plan) -> Iterator[Finding]:
+    guards, of_language = plan.recipe.guards, writers(plan.recipe).get("lang")
     for column, score in sorted(count.scores.items()):
         yield from _constant(step, column, score)
-        yield from _by_language(step, column, score, guards.max_language_eta2)
+        if of_language is None or writers(plan.recipe).get(column) != of_language:  # how sure it is of that language
+            yield from _by_language(step, column, score, guards.max_language_eta2)
         yield from _by_length(step, column, score, guards.max_length_spearman)
 
 
