@@ -14,14 +14,26 @@ def writes(name: str, *, keep_original: bool) -> dict[str, pa.DataType]:
     return columns | ({f"{name}_original": pa.large_string()} if keep_original else {})
 
 
-def text_array(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], like: pa.Array) -> pa.Array:
-    """The rows of (data, offsets) as large_string; null where `like` is."""
+def emptied(texts: pa.Array, rows: npt.NDArray[np.bool_]) -> pa.Array:
+    """The texts with '' in these rows, which a kernel leaves alone."""
+    return pc.if_else(pa.array(rows), pa.scalar("", texts.type), texts) if rows.any() else texts
+
+
+def text_array(
+    data: npt.NDArray[np.uint8],
+    offsets: npt.NDArray[np.int64],
+    old: pa.Array,
+    left: npt.NDArray[np.bool_] | None = None,
+) -> pa.Array:
+    """The rows of (data, offsets) as large_string; null where `old` is, and the old text in the rows `left`."""
     made = pa.Array.from_buffers(
-        pa.large_string(), len(like), [None, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(data))]
+        pa.large_string(), len(old), [None, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(data))]
     )
-    if not like.null_count:
+    if left is not None and left.any():
+        made = pc.if_else(pa.array(left), old.cast(pa.large_string()), made)
+    if not old.null_count:
         return made
-    return pc.if_else(like.is_null(), pa.scalar(None, pa.large_string()), made)
+    return pc.if_else(old.is_null(), pa.scalar(None, pa.large_string()), made)
 
 
 def edit(

@@ -82,6 +82,14 @@ def find_words(texts: pa.Array, config: Options) -> Found:
     return Found(given, refused)
 
 
+def without_spaces(texts: pa.Array) -> npt.NDArray[np.bool_]:
+    """Rows, (n,), most of whose letters are of scripts written without spaces; of a column without nulls."""
+    from curate.kernels import scripts
+
+    found: npt.NDArray[np.bool_] = scripts.writing(*text_buffers(texts)) != scripts.SPACED
+    return found
+
+
 def _given(starts: list[Longs], kinds: tuple[Any, Any]) -> "Given":
     from curate.kernels.words import Given
 

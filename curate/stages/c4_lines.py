@@ -15,7 +15,9 @@ Writes  text                        edited; '' where no line is left; null stays
         c4_lines_num_removed_lines  int32 (n,): lines taken away that were not blank; null where null
         c4_lines_original           large_string (n,): the text as it was; only with `keep_original: true`
 Rows    all kept, in order; no verdict: a document that these rules empty fails `c4_quality`
-Differs words per line default to the paper's 3, as in datatrove; the authors' code is said to use 5
+Differs a text mostly in a script without spaces (Chinese, Japanese, Thai ...) is left as it is: no line of it would
+        stay. With `filter_no_terminal_punct: false`, `min_words_per_line: 0` and `max_word_length: 0` it is edited too.
+        Words per line default to the paper's 3, as in datatrove; the authors' code is said to use 5
 Fails   ConfigError for a negative number
 """
 
@@ -26,7 +28,7 @@ import pyarrow.compute as pc
 from curate.schema import text_buffers
 from curate.stage import stage
 from curate.stages import _edits
-from curate.stages._c4 import check_lines, line_rules
+from curate.stages._c4 import check_lines, line_rules, unreadable
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,16 +51,17 @@ def _writes(config: Config) -> dict[str, pa.DataType]:
     return columns | {"c4_lines_num_removed_lines": pa.int32()}
 
 
-@stage("c4_lines", version=1, config=Config, reads=["text"], writes=_writes)
+@stage("c4_lines", version=2, config=Config, reads=["text"], writes=_writes)
 def c4_lines(batch: pa.RecordBatch, config: Config) -> pa.RecordBatch:
     """Take the lines away that the rules remove."""
     from curate.kernels import c4  # numba is loaded only where it runs
 
-    texts = batch["text"]
-    data, offsets = text_buffers(pc.fill_null(texts, ""))
+    texts = pc.fill_null(batch["text"], "")
+    left = unreadable(texts, config)
+    data, offsets = text_buffers(_edits.emptied(texts, left))
     kept, kept_offsets, counts = c4.edit_lines(data, offsets, line_rules(config))
     removed = counts[:, c4.KEPT_LINES + 1 : c4.POLICY_LINES + 1].sum(axis=1)
-    new = _edits.text_array(kept, kept_offsets, texts)
+    new = _edits.text_array(kept, kept_offsets, batch["text"], left)
     return _edits.edit(
         batch, "c4_lines", new, {"num_removed_lines": removed}, keep_original=config.keep_original
     )

@@ -18,7 +18,9 @@ Writes  c4_quality_pass, _reason, _value, _threshold  of the first failing rule,
 Rows    all kept, in order; the recipe's `select` decides
 Differs from datatrove: sentences are told by marks and what follows them, so an abbreviation (Mr. Smith) ends one (there
         some do not) and the marks of Chinese and the like need no space behind them; a document with both lorem ipsum
-        and a curly bracket always names the first. From the paper: bad words are a stage of their own
+        and a curly bracket always names the first. A text mostly in a script without spaces (Chinese, Japanese, Thai
+        ...) fails with the reason no_word_splitter, the counts of its lines null: no line of it would be left. With
+        `filter_no_terminal_punct: false`, `min_words_per_line: 0` and `max_word_length: 0` it is judged too. From the paper: bad words are a stage of their own
 Fails   ConfigError for a negative number
 """
 
@@ -29,8 +31,9 @@ import pyarrow.compute as pc
 
 from curate.schema import text_buffers, verdict
 from curate.stage import stage
-from curate.stages._c4 import check_lines, line_rules
+from curate.stages._c4 import check_lines, line_rules, unreadable
 from curate.stages._rules import check_bounds, judge
+from curate.stages._words import NO_WORD_SPLITTER
 
 # In the order of the checks: reason, statistic, bound. The paper's numbers are the defaults of Config.
 RULES = (
@@ -78,12 +81,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return 0.0 if self.filter_curly_bracket else np.inf
 
 
-@stage("c4_quality", version=1, config=Config, reads=["text"], writes=WRITES)
+@stage("c4_quality", version=2, config=Config, reads=["text"], writes=WRITES)
 def c4_quality(batch: pa.RecordBatch, config: Config) -> pa.RecordBatch:
     """Measure the lines that would be left of each text and judge it by the first rule it fails."""
     from curate.kernels import c4  # numba is loaded only where it runs
 
-    data, offsets = text_buffers(pc.fill_null(batch["text"], ""))
+    texts = pc.fill_null(batch["text"], "")
+    data, offsets = text_buffers(texts)
     paragraph_chars = config.min_paragraph_chars if config.min_paragraphs else 0
     counts = c4.line_counts(data, offsets, line_rules(config), paragraph_chars).astype(float).T  # (counts, n)
     measured = {
@@ -93,4 +97,7 @@ def c4_quality(batch: pa.RecordBatch, config: Config) -> pa.RecordBatch:
         "num_paragraphs": counts[c4.PARAGRAPHS] if config.min_paragraphs else np.full(batch.num_rows, np.nan),
         **dict(zip(LINE_COUNTS, counts[c4.KEPT_LINES : c4.POLICY_LINES + 1], strict=True)),
     }
-    return judge(batch, "c4_quality", WRITES, RULES, measured, config)
+    refused = unreadable(texts, config)
+    for statistic in ("num_lorem_ipsum_lines", "num_curly_bracket_lines", "num_sentences", *LINE_COUNTS):
+        measured[statistic][refused] = np.nan
+    return judge(batch, "c4_quality", WRITES, RULES, measured, config, refused={NO_WORD_SPLITTER: refused})

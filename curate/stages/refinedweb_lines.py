@@ -18,7 +18,8 @@ Writes  text                                 edited, stripped of white space at 
 Rows    all kept, in order; the recipe's `select` decides
 Differs from DCLM's code: there any three characters may follow "Read more"; white space at the ends of the text is
         stripped before the first rule and after the last, not after each; a document that has no word before
-        passes. The phrases and words are English; capitals are those of any script
+        passes. The phrases and words are English; capitals are those of any script. A text mostly in a script without
+        spaces (Chinese, Japanese, Thai ...) is left as it is and fails with the reason no_word_splitter, its share null
 Fails   ConfigError for a bound that is negative or not a number
 """
 
@@ -31,6 +32,7 @@ from curate.schema import text_buffers, verdict
 from curate.stage import stage
 from curate.stages import _edits
 from curate.stages._rules import check_bounds, judge, ratio
+from curate.stages._words import NO_WORD_SPLITTER, without_spaces
 
 RULES = (("too_many_removed_words", "removed_words_ratio", "max_removed_words_ratio"),)
 LINE_COUNTS = (
@@ -66,23 +68,25 @@ def _writes(config: Config) -> dict[str, pa.DataType]:
     }
 
 
-@stage("refinedweb_lines", version=1, config=Config, reads=["text"], writes=_writes)
+@stage("refinedweb_lines", version=2, config=Config, reads=["text"], writes=_writes)
 def refinedweb_lines(batch: pa.RecordBatch, config: Config) -> pa.RecordBatch:
     """Correct the lines of each text and judge it by the words that it loses."""
     from curate.kernels import refinedweb  # numba is loaded only where it runs
 
-    texts = batch["text"]
-    data, offsets = text_buffers(pc.fill_null(texts, ""))
+    texts = pc.fill_null(batch["text"], "")
+    left = without_spaces(texts)
+    data, offsets = text_buffers(_edits.emptied(texts, left))
     rules = refinedweb.LineRules(
         float(config.max_capitals_ratio), float(config.max_digits_ratio), config.remove_counters,
         config.min_words_per_line, config.max_words_for_cuts,
     )  # fmt: skip
     kept, kept_offsets, counts = refinedweb.edit_lines(data, offsets, rules)
     lines = counts.T[refinedweb.CAPITAL_LINES : refinedweb.CUT_LINES + 1]  # (kinds, n)
-    new = _edits.text_array(kept, kept_offsets, texts)
+    new = _edits.text_array(kept, kept_offsets, batch["text"], left)
     batch = _edits.edit(
         batch, "refinedweb_lines", new, dict(zip(LINE_COUNTS, lines, strict=True)), keep_original=config.keep_original
     )  # fmt: skip
     words = counts[:, refinedweb.WORDS]
     measured = {"removed_words_ratio": ratio(words - counts[:, refinedweb.KEPT_WORDS], words)}
-    return judge(batch, "refinedweb_lines", _writes(config), RULES, measured, config)
+    refused = {NO_WORD_SPLITTER: left}
+    return judge(batch, "refinedweb_lines", _writes(config), RULES, measured, config, refused=refused)

@@ -113,6 +113,26 @@ def test_switches() -> None:
     assert verdicts([long])[0]["num_paragraphs"] is None
 
 
+CHINESE = "房子旁边有一条河。孩子们在水里玩。老人在树下看书。太阳下山了。大家都回家吃饭。\n第二行也在这里。"
+THAI = "บ้านอยู่ใกล้แม่น้ำ เด็กเล่นน้ำ คนแก่อ่านหนังสือ\nพระอาทิตย์ตก"
+
+
+def test_scripts_without_spaces_are_left_and_fail_by_name() -> None:
+    texts = [CHINESE, FIVE, THAI, None, "བོད་ཡིག་གི་ཚིག", FIVE + "房子"]
+    rows, edits = verdicts(texts), edited(texts, keep_original=True)
+    none = "no_word_splitter"
+    assert [row["reason"] for row in rows] == [none, None, none, "too_few_sentences", none, None]
+    assert [row["num_kept_lines"] for row in rows] == [None, 2, None, 0, None, 2]
+    assert [row["num_sentences"] for row in rows] == [None, 5, None, 0, None, 5]
+    assert [row["value"] for row in rows] == [None, None, None, 0, None, None]
+    assert [row["text"] for row in edits] == [CHINESE, FIVE.strip(), THAI, None, texts[4], FIVE.strip()]
+    assert [row["c4_lines_num_removed_lines"] for row in edits] == [0, 0, 0, None, 0, 1]
+    assert [row["c4_lines_removed_chars"] for row in edits] == [0, 1, 0, None, 0, 3]
+    off = {"filter_no_terminal_punct": False, "min_words_per_line": 0, "max_word_length": 0}
+    assert verdicts([CHINESE], Config(**off))[0]["num_sentences"] == 6  # type: ignore[arg-type]
+    assert edited([CHINESE + "[1]\n用 javascript"], **off)[0]["text"] == CHINESE
+
+
 @pytest.mark.parametrize(
     "options", [{"min_words_per_line": -1}, {"max_word_length": -1}, {"min_num_sentences": -1}]
 )
@@ -168,7 +188,7 @@ def sample(shared_data: Path, folder: str, per_file: int, chars: int) -> list[st
 @pytest.mark.slow
 @pytest.mark.parametrize("ended", [True, False])
 def test_together_they_are_datatroves_filter(shared_data: Path, ended: bool) -> None:
-    """Over 99% of decisions, the text of all kept documents; 99.9% when this was written."""
+    """Over 99% of decisions in scripts with spaces, the text of all kept; 99.9% when this was written."""
     from datatrove.data import Document
     from datatrove.pipeline.filters import C4QualityFilter
 
@@ -177,8 +197,11 @@ def test_together_they_are_datatroves_filter(shared_data: Path, ended: bool) -> 
     assert len(texts) >= 1_900
     rows = verdicts(texts, Config(filter_no_terminal_punct=ended))  # type: ignore[arg-type]
     edits = edited(texts, filter_no_terminal_punct=ended)  # type: ignore[arg-type]
-    agreed, kept = 0, 0
+    agreed, kept, judged = 0, 0, 0
     for text, row, edit in zip(texts, rows, edits, strict=True):
+        if row["reason"] == "no_word_splitter":
+            continue
+        judged += 1
         document = Document(text=text, id="")
         keep = theirs.filter(document) is True
         agreed += keep == row["pass"]
@@ -186,4 +209,5 @@ def test_together_they_are_datatroves_filter(shared_data: Path, ended: bool) -> 
             kept += 1
             assert document.text == edit["text"]
     assert kept > 500
-    assert agreed / len(texts) >= 0.99
+    assert judged > 0.85 * len(texts)
+    assert agreed / judged >= 0.99
