@@ -21,8 +21,6 @@ Not       names, telephone numbers, IPv6, addresses written "at" and "dot"
 Fails     ConfigError for an empty list of replacements
 """
 
-from typing import Any
-
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +31,7 @@ import xxhash
 from curate.errors import ConfigError
 from curate.schema import text_buffers
 from curate.stage import stage
+from curate.stages import _edits
 
 # What is not "globally reachable" in IANA's IPv4 Special-Purpose Address Registry, and the block kept for the future.
 PRIVATE = (
@@ -74,9 +73,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def _writes(config: Config) -> dict[str, pa.DataType]:
-    numbers = ("pii_mask_removed_chars", "pii_mask_num_emails", "pii_mask_num_ips")
-    columns = {"text": pa.large_string()} | dict.fromkeys(numbers, pa.int32())
-    return columns | ({"pii_mask_original": pa.large_string()} if config.keep_original else {})
+    columns = _edits.writes("pii_mask", keep_original=config.keep_original)
+    return columns | {"pii_mask_num_emails": pa.int32(), "pii_mask_num_ips": pa.int32()}
 
 
 @stage(
@@ -90,7 +88,7 @@ def pii_mask(batch: pa.RecordBatch, config: Config) -> pa.RecordBatch:
     data, offsets = text_buffers(old)
     found = find_addresses(data, offsets, _private(), config.emails, config.ips)
     rows, spans = _by_row(found)
-    num = np.zeros((2, batch.num_rows), np.int32)
+    num = np.zeros((2, batch.num_rows), np.int64)
     masked: list[bytes] = []
     replacements = {MAIL: _encoded(config.email_replacements), IP: _encoded(config.ip_replacements)}
     for row, some in zip(rows.tolist(), spans, strict=True):
@@ -99,7 +97,8 @@ def pii_mask(batch: pa.RecordBatch, config: Config) -> pa.RecordBatch:
         text, *num[:, row] = _mask(document, some - [0, offsets[row], offsets[row], 0], replacements, start)
         masked.append(text)
     new = _replaced(old, rows, masked)
-    return _with_columns(batch, config, old, new, num)
+    counts = {"num_emails": num[0], "num_ips": num[1]}
+    return _edits.edit(batch, "pii_mask", new, counts, keep_original=config.keep_original)
 
 
 def _private() -> npt.NDArray[np.int64]:
@@ -147,18 +146,3 @@ def _replaced(old: pa.Array, rows: npt.NDArray[np.int64], masked: list[bytes]) -
     return pc.replace_with_mask(
         old, pa.array(mask), pa.array(masked, pa.large_binary()).cast(pa.large_string())
     )
-
-
-def _with_columns(
-    batch: pa.RecordBatch, config: Config, old: pa.Array, new: pa.Array, num: Any
-) -> pa.RecordBatch:
-    null = old.is_null().to_numpy(zero_copy_only=False)
-    columns = {
-        "pii_mask_removed_chars": pc.subtract(pc.utf8_length(old), pc.utf8_length(new)).cast(pa.int32()),
-        "pii_mask_num_emails": pa.array(num[0], mask=null),
-        "pii_mask_num_ips": pa.array(num[1], mask=null),
-    } | ({"pii_mask_original": old} if config.keep_original else {})
-    batch = batch.set_column(batch.schema.get_field_index("text"), "text", new)
-    for name, array in columns.items():
-        batch = batch.append_column(name, array)
-    return batch
