@@ -266,17 +266,35 @@ def write(page: Page, target: Path) -> list[Path]:
     if script == target:
         raise ConfigError(f"the page cannot be called {target.name}", hint="-o report.html")
     here = files("curate.report")
+    code = (here / "page.js").read_text("utf-8")
+    _check_ours(script, code.partition("\n")[0])
     text = string.Template((here / "page.html").read_text("utf-8")).substitute(
         title=html.escape(page.title), script=quote(script.name), data=as_json(page)
     )
     try:
-        script.write_text((here / "page.js").read_text("utf-8"), "utf-8")
+        script.write_text(code, "utf-8")
         target.write_text(text, "utf-8")
     except OSError as error:
         raise ConfigError(
             f"cannot write {error.filename}: {error.strerror}", hint="-o FOLDER/report.html"
         ) from None
     return [target, script]
+
+
+def _check_ours(script: Path, first: str) -> None:
+    """Refuse to write over a script that no report wrote."""
+    try:
+        with script.open("rb") as file:
+            ours = file.read(len(first.encode())) == first.encode()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ConfigError(f"cannot write {script}: {error.strerror}", hint="-o FOLDER/report.html") from None
+    if not ours:
+        raise ConfigError(
+            f"{script} is there and is no script of a report; the page would need a script of that name",
+            hint="give the page another name: -o report.html",
+        )
 
 
 _ESCAPED = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}

@@ -205,6 +205,16 @@ def test_no_text_gets_out_of_its_place(page: Page, tmp_path: Path) -> None:
     assert title[1] == "&lt;i&gt;rules&lt;/i&gt; · curate report"
 
 
+@pytest.mark.parametrize("there", ["let app = 1;\n", ""])
+def test_a_script_that_is_not_ours_is_not_written_over(page: Page, tmp_path: Path, there: str) -> None:
+    (tmp_path / "app.js").write_text(there)
+    with pytest.raises(ConfigError, match=r"app\.js is there and is no script of a report"):
+        write(page, tmp_path / "app.html")
+    assert [(f.name, f.read_text()) for f in tmp_path.iterdir()] == [("app.js", there)]
+    write(page, tmp_path / "report.html")
+    write(page, tmp_path / "report.html")  # ours
+
+
 def test_nothing_asks_a_network(page: Page, tmp_path: Path) -> None:
     target, script = write(page, tmp_path / "report.html")
     parser = Parser()
