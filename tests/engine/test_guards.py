@@ -155,3 +155,15 @@ def test_names_of_guards_are_checked():
     ):
         with pytest.raises(ConfigError, match=said):
             from_tree(Tree({"input": {"path": "in"}, "stages": ["sample"], "guards": guards}, "recipe"))
+
+
+def test_how_sure_language_identification_is_may_differ_by_language(place):
+    """One sentence each, so that the language explains all of its score."""
+    sentences = (
+        "The old house stands by the river and the children play there.",
+        "Das alte Haus steht am Fluss, und die Kinder spielen dort.",
+        "La vieille maison se trouve au bord de la rivière.",
+    )
+    place.rows({"text": [f"{sentences[i % 3]} {i // 900}" for i in range(2700)]})
+    result = place.run(["language_id", {"select": "lang_score >= 0.1"}])
+    assert result.rows.kept == 2700
