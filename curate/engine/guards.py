@@ -17,7 +17,7 @@ from curate.engine.plan import Plan, writers
 from curate.errors import GuardError
 from curate.io.files import Folder
 from curate.recipe.guards import Guards
-from curate.recipe.recipe import MAX_DROPS, Step
+from curate.recipe.recipe import MAX_DROPS, Recipe, Step
 
 MIN_ROWS = 1000  # below this a share says nothing
 MIN_SOURCE = 200  # rows of a source whose scores may be called constant
@@ -70,7 +70,7 @@ def judge(plan: Plan, total: Entry, folder: Folder) -> list[str]:
     found = [*_empty(plan, total)]
     for index, count in total.steps.items():
         step = plan.recipe.steps[int(index)]
-        found += [*_drops(step, count), *_scores(step, count, plan)]
+        found += [*_drops(step, count), *_scores(step, count, plan.recipe)]
     found += _unchanged(plan, total)
     return settle(found, plan.recipe.guards)
 
@@ -178,11 +178,11 @@ def _could_change(step: Step) -> bool:
     return step.stage == "select" or spec.is_global or "text" in written or f"{spec.name}_pass" in written
 
 
-def _scores(step: Step, count: StepCount, plan: Plan) -> Iterator[Finding]:
-    guards, of_language = plan.recipe.guards, writers(plan.recipe).get("lang")
+def _scores(step: Step, count: StepCount, recipe: Recipe) -> Iterator[Finding]:
+    guards, names = recipe.guards, writers(recipe)
     for column, score in sorted(count.scores.items()):
         yield from _constant(step, column, score)
-        if of_language is None or writers(plan.recipe).get(column) != of_language:  # how sure it is of that language
+        if column not in names or names[column] != names.get("lang"):  # not how sure the language itself is
             yield from _by_language(step, column, score, guards.max_language_eta2)
         yield from _by_length(step, column, score, guards.max_length_spearman)
 

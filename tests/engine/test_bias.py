@@ -126,7 +126,7 @@ def go(where, rows=1200, guards=None, **columns):
         counts: dict = {}
         watch.add(counts, unit)
         bias.merge_scores(total, counts)
-    found = list(guarding._scores(recipe.steps[0], StepCount(rows=rows, scores=total), recipe.guards))
+    found = list(guarding._scores(recipe.steps[0], StepCount(rows=rows, scores=total), recipe))
     return guarding.settle(found, recipe.guards)
 
 
