@@ -169,11 +169,13 @@ class Flow:
         count = self.counts.setdefault(str(step.index), StepCount())
         count.rows += batch.num_rows
         count.bytes += document_bytes(batch)
-        self._count_groups(count, batch, 0)
+        # only of steps that drop: a unit of many languages would make its journal entry large
+        self._count_groups(count, batch, 0, ["source"] if step.index in self._maps else ["source", "lang"])
         return count
 
-    def _count_groups(self, count: StepCount, batch: pa.RecordBatch, side: int) -> None:
-        for column, groups in (("source", count.sources), ("lang", count.langs)):
+    def _count_groups(self, count: StepCount, batch: pa.RecordBatch, side: int, by: list[str]) -> None:
+        for column in by:
+            groups = count.langs if column == "lang" else count.sources
             if bias.is_text(batch, column) and batch.num_rows:
                 for entry in batch.column(column).value_counts().to_pylist():
                     name = bias.group_name(entry["values"] or "", groups)
@@ -193,7 +195,7 @@ class Flow:
             dropped.column("drop_stage"), dropped.column("drop_reason"), "\t"
         )
         merge_counts(count.dropped, {e["values"]: e["counts"] for e in blamed.value_counts().to_pylist()})
-        self._count_groups(count, dropped, 1)
+        self._count_groups(count, dropped, 1, ["source", "lang"])
         self.files.drop(
             f"{step.index:02d}_{step.name}", shaped_drop(dropped, self.plan.recipe.output.dropped)
         )
