@@ -1,5 +1,6 @@
 """A random sample of the input's rows, and the ranges that can be said from it."""
 
+import math
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -38,6 +39,10 @@ class Range(msgspec.Struct, frozen=True):
         if not isinstance(other, Range):
             other = Range(other, other, other)
         return Range(self.low * other.low, self.likely * other.likely, self.high * other.high)
+
+    def rounded(self) -> "Range":
+        """In whole numbers, outwards."""
+        return Range(float(math.floor(self.low + 1e-3)), self.likely, float(math.ceil(self.high - 1e-3)))
 
     def plus(self, other: "Range") -> "Range":
         """Both together."""

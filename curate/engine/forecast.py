@@ -33,7 +33,8 @@ from curate.io.inputs import Input, Slice
 from curate.recipe.guards import NAMES, Guards
 from curate.recipe.recipe import MAX_DROPS, Recipe
 
-TIME_FACTOR = 1.6
+TIME_FACTOR = 1.7
+PACKED = Range(0.55, 1.0, 1.2)  # a large row group packs better than a sample's, near-duplicates much better
 MEMORY_PER_GROUP = 3.0  # a row group that is being written stands in memory about so many times
 
 
@@ -129,8 +130,9 @@ def forecast(
     workers: int,
     max_memory_mb: int,
     plan_seconds: float = 0.0,
+    rows: int = ROWS,
 ) -> Forecast:
-    """Run the recipe of a plan on a sample of its input and say what the whole will come to.
+    """Run the recipe of a plan on a sample of its input, at most `rows`, and say what the whole will come to.
 
     Raises what the run itself would raise: a stage that cannot work shows here.
     """
@@ -138,7 +140,7 @@ def forecast(
 
     with TemporaryDirectory(prefix="curate-forecast-") as name:
         scratch = Path(name)
-        drawn = draw(plan)
+        drawn = draw(plan, rows)
         small = _write(drawn.groups, scratch, recipe)
         sample_plan = freeze(small, stage_files, lambda kind, data: None)
         by_file: dict[str, list[Slice]] = {}
@@ -233,8 +235,8 @@ def _scale(
         worker_memory_bytes=Range(
             memory, memory + document_share, memory + MEMORY_PER_GROUP * document_share
         ),
-        output_bytes=output.times(drawn.rows).times(Range(0.8, 1.0, 1.2)),
-        scratch_bytes=scratch.times(drawn.rows).times(Range(0.8, 1.0, 1.25)),
+        output_bytes=output.times(drawn.rows).times(PACKED),
+        scratch_bytes=scratch.times(drawn.rows).times(PACKED),
         workers=workers,
         notes=_notes(steps, drawn),
     )
@@ -292,10 +294,12 @@ def _step_forecasts(plan: Plan, sample: _Sample, drawn: Drawn) -> list[StepForec
         size = sample.of_step(*order[place + 1])[1] if place + 1 < len(order) else sample.kept_bytes()
         per_row = float(size.sum()) / max(float(sample.rows_in.sum()), 1.0)
         pace = float(seconds[-1]) / max(float(sample.rows_in[-1]), 1.0)
+        text = _mean(size, sample.rows_in, drawn).times(per_row).times(drawn.rows).times(hidden)
+        if not size.sum():  # what is left, if anything, is as long as what came in
+            text = Range(0.0, 0.0, left.high * drawn.bytes / max(drawn.rows.likely, 1.0))
         found.append(
             StepForecast(
-                index=index, step=names[index], rows=left, is_global=is_global,
-                bytes=_mean(size, sample.rows_in, drawn).times(per_row).times(drawn.rows).times(hidden),
+                index=index, step=names[index], rows=left.rounded(), is_global=is_global, bytes=text.rounded(),
                 cpu_seconds=_around(pace * drawn.rows.likely),
             )
         )  # fmt: skip
