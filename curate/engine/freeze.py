@@ -26,10 +26,12 @@ from curate.engine.plan import (
     compile_passes,
     encode_schema,
     inputs_digest,
+    named_files,
     pack_units,
     planned_file,
     recipe_digest,
     resolved,
+    side_digests,
 )  # fmt: skip
 from curate.engine.scan import FILE_ROWS, KEY, ScanJob, ids_path, scan_all
 from curate.engine.unit import DUPLICATES
@@ -54,19 +56,22 @@ def freeze(
     out: Folder | None = None,
     *,
     workers: int = 1,
+    max_download: float | None = None,
 ) -> Plan:
     """The plan of a recipe on the input as it is now. Reads every input file once.
 
-    Writes only into `out` and, where the input is downloaded, into the work store.
+    Writes only into `out` and, where the input is downloaded, into the work store. GuardError before more than
+    `max_download` bytes are downloaded.
     """
     base, asked = Path(recipe.base), recipe.input.paths
     if recipe.output.path:
         _refuse_output_in_input(recipe, base)
     recipe = msgspec.structs.replace(recipe, input=_settled(recipe, listen))
     root, files = _list(recipe, store_of(recipe), listen)
-    _fetch(files, recipe, store_of(recipe), listen)
+    _fetch(files, recipe, store_of(recipe), listen, max_download)
     schema = inputs.input_schema(root, files, recipe.input)
     check_schema(recipe, schema)
+    named = named_files(recipe)
     side_columns = recipe.output.columns == "new"
     if side_columns:
         check_corpus(recipe, files)
@@ -94,6 +99,7 @@ def freeze(
         curate=curate.__version__, recipe=whole, digest=recipe_digest(whole),
         stage_files=tuple(str(Path(f).resolve()) for f in stage_files), root=str(root), files=planned, units=units, asked=asked,
         columns=encode_schema(schema), duplicate_ids=duplicates, store=store_of(recipe),
+        named=named, sides=side_digests(recipe),
         passes=compile_passes(whole, inputs_digest(planned, recipe), schema, parquet_only),
     )  # fmt: skip
 
@@ -113,11 +119,13 @@ def _list(recipe: Recipe, store: str, listen: Listener) -> tuple[str, list[Input
     return inputs.list_files(recipe.input, Path(recipe.base), store, recipe.seed, _warn(listen))
 
 
-def _fetch(files: Sequence[InputFile], recipe: Recipe, store: str, listen: Listener) -> None:
+def _fetch(
+    files: Sequence[InputFile], recipe: Recipe, store: str, listen: Listener, most: float | None = None
+) -> None:
     def progress(done: int, done_bytes: int, files: int, size: int) -> None:
         listen("download", {"done": done, "done_bytes": done_bytes, "files": files, "bytes": size})
 
-    inputs.fetch(files, recipe.input, store, _warn(listen), progress)
+    inputs.fetch(files, recipe.input, store, _warn(listen), progress, most)
 
 
 @contextlib.contextmanager

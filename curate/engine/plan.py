@@ -12,7 +12,8 @@ import hashlib
 import os
 import sys
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -65,6 +66,27 @@ class File(msgspec.Struct, frozen=True):
     etag: str = ""  # of what was downloaded, as its source said
 
 
+class Named(msgspec.Struct, frozen=True):
+    """A file that the recipe names beside its input: a list, thresholds, a model."""
+
+    path: str
+    sha256: str
+    stamp: int  # of the time it was read; another one says to read it again
+
+    def is_same(self) -> bool:
+        """Whether the file has the planned content."""
+        try:
+            now = os.stat(self.path).st_mtime_ns
+            return now == self.stamp or _sha256_then(self.path, now) == self.sha256
+        except OSError:
+            return False
+
+
+@lru_cache(4096)
+def _sha256_then(path: str, stamp: int) -> str:
+    return sha256_of(path)
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """`_curate/plan.json`."""
 
@@ -81,6 +103,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     store: str
     duplicate_ids: bool = False
     asked: tuple[str, ...] = ()  # the input's paths in the recipe; the plan's have commits for branches
+    named: tuple[Named, ...] = ()
+    sides: tuple[str, ...] = ()  # digests of the side columns
 
     def input_schema(self) -> pa.Schema:
         return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(self.columns)))
@@ -103,6 +127,17 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
                         f"`{address}` is not what it was when the run was planned",
                         hint="restore it, or plan anew with --fresh",
                     )
+
+    def check_named(self) -> None:
+        """DataError when a list or side columns are not what they were: a unit must not hold two of them."""
+        sides = zip(self.recipe.input.sides, self.sides, strict=False)  # older plans name none
+        other = [file.path for file in self.named if not file.is_same()]
+        other += [path for path, digest in sides if side.open_side(path).digest != digest]
+        if other:
+            raise DataError(
+                f"`{other[0]}` is not what it was when the run was planned",
+                hint="restore it, or plan anew with --fresh",
+            )
 
     def unit_names(self) -> list[str]:
         width = max(5, len(str(len(self.units) - 1)))
@@ -252,6 +287,26 @@ def step_identity(step: Step, base: str) -> dict[str, Any]:
     }
 
 
+def named_files(recipe: Recipe) -> tuple[Named, ...]:
+    """Every file that the recipe names beside its input, as it is now."""
+    found = {os.path.join(recipe.base, path): sha256_of_list for path in recipe.input.opt_out_files}
+    for step in recipe.steps:
+        if step.stage != CHECKPOINT:
+            paths = _files_of(step.spec(), step.settings())
+            found |= {os.path.join(recipe.base, path): sha256_of for path in paths}
+    return tuple(_named(os.path.abspath(path), read) for path, read in found.items())
+
+
+def _named(path: str, read: Callable[[str], str]) -> Named:
+    stamp = os.stat(path).st_mtime_ns if os.path.exists(path) else 0  # reading says what is wrong
+    return Named(path, read(path), stamp)
+
+
+def side_digests(recipe: Recipe) -> tuple[str, ...]:
+    """What names the side columns, in order."""
+    return tuple(side.open_side(path).digest for path in recipe.input.sides)
+
+
 def _files_of(spec: Stage, config: Any) -> Sequence[str]:
     return spec.files(config) if spec.files else ()
 
@@ -317,7 +372,7 @@ def _reading(recipe: Recipe) -> dict[str, Any]:
     if not reading["with"]:
         del reading["with"]
     elif recipe.input.sides:
-        reading["with"] = [side.open_side(path).digest for path in recipe.input.sides]
+        reading["with"] = list(side_digests(recipe))
     return reading
 
 

@@ -15,19 +15,20 @@ from curate.engine.forecast import Limits, forecast
 from curate.engine.freeze import freeze, listing_changes, relocated
 from curate.engine.journal import MANIFEST, Entry, fault
 from curate.engine.lock import LOCK, InUse, Lock
-from curate.engine.log import Listener, RunLog
-from curate.engine.plan import Pass, Plan, recipe_digest
+from curate.engine.log import LOGS, Listener, RunLog
+from curate.engine.plan import Pass, Plan, named_files, recipe_digest
 from curate.engine.result import Result, judged, read_manifest, summarise
 from curate.engine.unit import PLAN, Job, pass_folder, read_plan
 from curate.engine.workers import Pool, Signals, Stopped, default_workers, os_error
-from curate.errors import ConfigError, CurateError, DataError, LockedError, RunError
+from curate.errors import ConfigError, CurateError, DataError, LockedError, ModelError, RunError
 from curate.io import hive
 from curate.io.files import Folder
-from curate.recipe.recipe import MAX_DROPS, Recipe
+from curate.recipe.recipe import CHECKPOINT, MAX_DROPS, Recipe
 
 RECORDS_PER_RANGE = 4_000_000
 WORKER_MEMORY_MB = 1024
 HUB_FILE = ".huggingface.yaml"
+ASIDE = f"{journal.TMP}/fresh"
 
 
 def run(
@@ -49,21 +50,24 @@ def run(
     try:
         refuse_strangers(out)
         with Signals() as signals, Planned(out), Lock(out), RunLog(out, listen) as listen:
-            if fresh:
-                remove_dataset(out)
             workers = workers or default_workers()
-            plan, done = plan_or_resume(recipe, out, stage_files, listen, workers)
-            if done is not None:
-                return judged(done, allowed)
-            if limits:
-                limits.refuse(
-                    forecast(plan, recipe, stage_files, workers=workers, max_memory_mb=max_memory_mb)
-                )
-            if plan.recipe.canaries:
-                for message in canaries.watch(plan, recipe, out, stage_files, max_memory_mb):
-                    listen("warning", {"message": message})
+            with place_of_plan(out, fresh) as place:
+                disk = limits.disk if limits else None
+                plan, done = plan_or_resume(recipe, place, stage_files, listen, workers, max_download=disk)
+                if done is not None:
+                    return judged(done, allowed)
+                if limits:
+                    limits.refuse(
+                        forecast(plan, recipe, stage_files, workers=workers, max_memory_mb=max_memory_mb)
+                    )
+                if plan.recipe.canaries:
+                    for message in canaries.watch(plan, recipe, place, stage_files, max_memory_mb):
+                        listen("warning", {"message": message})
+                if place is not out:
+                    load_models(plan)
             started = time.perf_counter()
             with (
+                unplanned_where_it_cannot_begin(out),
                 InUse(Folder(plan.store), [one.fingerprint for one in plan.passes]),
                 Pool(workers, max_memory_mb, signals, listen) as pool,
             ):
@@ -75,13 +79,51 @@ def run(
         raise os_error(error, out.path) from error
 
 
+@contextlib.contextmanager
+def place_of_plan(out: Folder, fresh: bool) -> Iterator[Folder]:
+    """Where to plan: in the output; with `fresh` beside what is there, which goes when nothing has refused the plan."""
+    if not fresh or not out.exists(PLAN):
+        yield out
+        return
+    aside = Folder(f"{out.path}/{ASIDE}")
+    aside.remove_all()
+    try:
+        with Lock(aside):
+            yield aside
+        remove_dataset(out)
+        for name in aside.names("_curate"):
+            out.take(aside, f"_curate/{name}", f"_curate/{name}")
+    finally:
+        aside.remove_all()
+
+
+def load_models(plan: Plan) -> None:
+    """Load what the stages load, as a worker does at its start."""
+    load_user_stages(plan)
+    for step in plan.recipe.steps:
+        if step.stage != CHECKPOINT and (load := step.spec().load):
+            load(step.settings(), plan.model_store())
+
+
+@contextlib.contextmanager
+def unplanned_where_it_cannot_begin(out: Folder) -> Iterator[None]:
+    """Take the plan away where a list or model could not be loaded: a corrected one is another recipe's."""
+    try:
+        yield
+    except (ConfigError, ModelError):
+        if not out.exists(journal.JOURNAL):
+            out.remove(PLAN)
+        raise
+
+
 def plan_or_resume(
-    recipe: Recipe, out: Folder, stage_files: Sequence[str], listen: Listener, workers: int = 1
-) -> tuple[Plan, Result | None]:
+    recipe: Recipe, out: Folder, stage_files: Sequence[str], listen: Listener, workers: int = 1, *,
+    max_download: float | None = None,
+) -> tuple[Plan, Result | None]:  # fmt: skip
     """The frozen plan of the folder, or a new one; with the result where the run is complete already."""
     plan = read_plan(out) if out.exists(PLAN) else None
     if plan is None:
-        plan = freeze(recipe, stage_files, listen, out, workers=workers)
+        plan = freeze(recipe, stage_files, listen, out, workers=workers, max_download=max_download)
         out.replace(PLAN, msgspec.json.format(msgspec.json.encode(plan), indent=1))
         return plan, None
     if plan.digest != recipe_digest(recipe, sum(f.size for f in plan.files)):
@@ -141,7 +183,7 @@ def with_guards_of(plan: Plan, recipe: Recipe, stage_files: Sequence[str]) -> Pl
         allow_quarantined=recipe.allow_quarantined, canaries=recipe.canaries,
     )  # fmt: skip
     files = tuple(str(Path(f).resolve()) for f in stage_files) or plan.stage_files
-    return msgspec.structs.replace(plan, recipe=guarded, stage_files=files)
+    return msgspec.structs.replace(plan, recipe=guarded, stage_files=files, named=named_files(recipe))
 
 
 def refuse_strangers(out: Folder) -> None:
@@ -183,7 +225,9 @@ def remove_dataset(out: Folder) -> None:
     for name in (MANIFEST, HUB_FILE):
         out.remove(name)
     hive.clear(out)
-    for name in ("_dropped", "_quarantine", *(f"_curate/{n}" for n in out.folders("_curate"))):
+    kept = (journal.TMP, LOGS)  # the plan that takes its place, and what is told of it
+    ours = [name for n in out.folders("_curate") if (name := f"_curate/{n}") not in kept]
+    for name in ("_dropped", "_quarantine", *ours):
         out.remove_all(name)
     for name in out.names("_curate"):
         if f"_curate/{name}" != LOCK:

@@ -124,7 +124,9 @@ class UnitRows:
 
     def from_link(self, link: int = 0) -> Iterator[Any]:
         """Batches, and LINK_END at the end of each link of a compressed stream."""
-        return self._input(link) if self.source is None else self._part(self.source)
+        self.plan.check_named()
+        yield from self._input(link) if self.source is None else self._part(self.source)
+        self.plan.check_named()
 
     @property
     def is_chain(self) -> bool:
@@ -308,6 +310,7 @@ class LinkRun:
         self.flow.quarantine("read", row)
 
     def commit(self, link: int, last: bool) -> Entry:
+        self.plan.check_named()
         flow = self.flow
         broken = flow.ledger.broken()
         if broken:

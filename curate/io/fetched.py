@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from curate.errors import ConfigError, DataError
+from curate.errors import ConfigError, DataError, GuardError
 from curate.io import commoncrawl, hub, unread
 from curate.io.download import Changed, Patience, Say, download_all, is_here
 from curate.io.files import Folder, is_remote
@@ -107,17 +107,27 @@ def fetch(
     store: str,
     say: Say,
     progress: Callable[[int, int, int, int], None],
+    most: float | None = None,
 ) -> None:
-    """Download what is not here yet. `progress` gets files and bytes that came, and how many are to come."""
+    """Download what is not here yet. `progress` gets files and bytes that came, and how many are to come.
+
+    GuardError, before the first byte, where that is more than `most` bytes.
+    """
     wanted = {
         Path(f.path): f.remote
         for f in files
         if f.remote and f.format not in unread.FORMATS and not is_here(Path(f.path), f.remote)
     }
     came: list[int] = []
+    size = sum(remote.size for remote in wanted.values())
+    if most is not None and size > most:
+        raise GuardError(
+            f"{size / 1e6:,.1f} MB are to be downloaded where --max-disk allows {most / 1e6:,.4g}",
+            hint="ask for a smaller share, or allow more",
+        )
 
     def tell() -> None:
-        progress(len(came), sum(came), len(wanted), sum(remote.size for remote in wanted.values()))
+        progress(len(came), sum(came), len(wanted), size)
 
     def done(path: Path, remote: Remote) -> None:
         came.append(remote.size)
