@@ -7,7 +7,7 @@ import typer
 from curate.errors import ConfigError
 
 if TYPE_CHECKING:
-    from curate.report.cut import Cut
+    from curate.report.cut import Cut, Group
 
 SHOWN = 12  # values of each group
 
@@ -59,7 +59,7 @@ def threshold(
 
 
 def _print(cut: "Cut") -> None:
-    from curate.cli.console import cell, share, table
+    from curate.cli.console import share
 
     about = "" if cut.tokens_counted else "about "
     print(f"{cut.score} {'<=' if cut.keeps == 'low' else '>='} {cut.cut:.6g}")
@@ -70,33 +70,45 @@ def _print(cut: "Cut") -> None:
     if cut.nulls:
         print(f"{cut.nulls:,} rows have no score; they would go")
     for name, groups in cut.groups.items():
-        lines: list[tuple[str, ...]] = [("", "rows", "kept", "share", "tokens kept", "median score")]
-        ordered = sorted(groups, key=lambda g: g.name) if name in ("length", "year") else groups
-        shown = ordered[-SHOWN:] if name == "year" else ordered[:SHOWN]
-        for group in shown:
-            label = group.name.partition(" ")[2] if name == "length" else group.name
-            label = f"{group.others:,} others" if group.others else label or "(none)"
-            lines.append((
-                cell(label, 40), f"{group.rows:,}", f"{group.kept:,}", share(group.kept, group.rows),
-                f"{group.kept_tokens / group.tokens:.1%}" if group.tokens else "", _score(group.middle),
-            ))  # fmt: skip
-        values = sum(group.others or 1 for group in groups)
-        print(
-            f"\nby {name}"
-            + (f" ({len(shown)} of {values:,} values; --json has more)" if values > len(shown) else "")
-        )
-        print("\n".join(f"  {line}" for line in table(lines, right=(1, 2, 3, 4, 5))))
-    for kept, words in ((True, "just above the line: they would stay"), (False, "just below: they would go")):
-        print(
-            f"\n{words if cut.keeps == 'high' else words.replace('above', 'under').replace('below', 'over')}"
-        )
+        _print_groups(name, groups)
+    _print_beside(cut)
+    print(f'\nin a recipe:   - select: "{cut.where}"')
+
+
+def _print_groups(name: str, groups: "list[Group]") -> None:
+    from curate.cli.console import cell, share, table
+
+    lines: list[tuple[str, ...]] = [("", "rows", "kept", "share", "tokens kept", "median score")]
+    ordered = sorted(groups, key=lambda g: g.name) if name in ("length", "year") else groups
+    shown = ordered[-SHOWN:] if name == "year" else ordered[:SHOWN]
+    for group in shown:
+        label = group.name.partition(" ")[2] if name == "length" else group.name
+        label = f"{group.others:,} others" if group.others else label or "(none)"
+        lines.append((
+            cell(label, 40), f"{group.rows:,}", f"{group.kept:,}", share(group.kept, group.rows),
+            f"{group.kept_tokens / group.tokens:.1%}" if group.tokens else "", _score(group.middle),
+        ))  # fmt: skip
+    values = sum(group.others or 1 for group in groups)
+    more = f" ({len(shown)} of {values:,} values; --json has more)" if values > len(shown) else ""
+    print(f"\nby {name}{more}")
+    print("\n".join(f"  {line}" for line in table(lines, right=(1, 2, 3, 4, 5))))
+
+
+def _print_beside(cut: "Cut") -> None:
+    from curate.cli.console import cell, table
+
+    above, below = ("above", "below") if cut.keeps == "high" else ("under", "over")
+    for kept, words in (
+        (True, f"just {above} the line: they would stay"),
+        (False, f"just {below}: they would go"),
+    ):
         rows = [
             (_score(one.score), cell(one.id, 40), cell(one.source, 24), cell(one.text, 100))
             for one in cut.beside
             if one.kept == kept
         ]
+        print(f"\n{words}")
         print("\n".join(f"  {line}" for line in table(rows, right=(0,))) or "  none")
-    print(f'\nin a recipe:   - select: "{cut.where}"')
 
 
 def _score(value: float | None) -> str:
