@@ -29,6 +29,7 @@ Fails     ConfigError for an unknown block or option, with the nearest name; for
 import difflib
 import importlib
 import inspect
+import os
 import pkgutil
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -152,6 +153,23 @@ def _libraries(config: Config) -> Sequence[str]:
     return sorted({"datatrove", *_distributions()[config.block.partition(".")[0]]})
 
 
+def files(config: Config) -> list[str]:
+    """Files that the options name, and the code of a block that is not datatrove's, whose version tells nothing."""
+    named = [value for value in _strings(config.options) if os.path.isfile(value)]
+    block = find_block(config.block)
+    if block.__module__.partition(".")[0] != "datatrove":
+        named.append(inspect.getfile(block))
+    return [os.path.abspath(file) for file in named]
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _strings(one)
+
+
 def load(config: Config, store: Path) -> Any:
     """The block, once per worker."""
     try:
@@ -164,7 +182,8 @@ def load(config: Config, store: Path) -> Any:
 
 
 @stage(
-    "datatrove", version=1, config=Config, reads=["text", "id"], writes=_writes, load=load, libraries=_libraries
+    "datatrove", version=1, config=Config, reads=["text", "id"], writes=_writes, load=load, libraries=_libraries,
+    files=files,
 )  # fmt: skip
 def datatrove(batch: pa.RecordBatch, config: Config, block: Any) -> pa.RecordBatch:
     """Run the block over every row, its answer and its text written into columns."""

@@ -13,7 +13,8 @@ from datatrove.pipeline.formatters import PIIFormatter, SymbolLinesFormatter
 from curate.errors import ConfigError
 from curate.recipe.recipe import from_tree
 from curate.recipe.tree import Tree
-from curate.stages.datatrove import Config, datatrove, is_filter, load
+from curate.stages import datatrove as module
+from curate.stages.datatrove import Config, datatrove, files, is_filter, load
 
 FILTERS, FORMATTERS = "datatrove.pipeline.filters", "datatrove.pipeline.formatters"
 
@@ -148,3 +149,24 @@ def test_a_block_that_refuses_its_options_is_a_configuration_error() -> None:
     with pytest.raises(ConfigError, match="refuses its options"):
         load(config, Path("."))
     assert is_filter(config)
+
+
+def test_files_of_the_options_and_ones_own_code_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("a")
+    block = f"{FILTERS}.RegexFilter"
+    assert files(Config(block=block, options={"regex_exp": "no file"})) == []
+    assert files(Config(block=block, options={"regex_exp": str(words)})) == [str(words)]
+    (tmp_path / "own_block.py").write_text(
+        "from datatrove.pipeline.filters.base_filter import BaseFilter\n"
+        "class Own(BaseFilter):\n"
+        "    def __init__(self, lists): self.lists = lists\n"
+        "    def filter(self, doc): return True\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    installed = {**module._distributions(), "own_block": ["own"]}
+    monkeypatch.setattr(module, "_distributions", lambda: installed)
+    own = Config(block="own_block.Own", options={"lists": {"en": [str(words)]}})
+    assert files(own) == [str(words), str(tmp_path / "own_block.py")]
