@@ -4,7 +4,7 @@ Everything here is a function of the input and the recipe alone: the same rows c
 of units and batches. What a row of each format looks like is written in warc, jsonl, parquet and documents.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -58,6 +58,17 @@ def input_schema(root: str, files: Sequence[InputFile], config: Input) -> pa.Sch
             hint="leave them out: only JSON Lines and Parquet have columns of their own",
             where="input",
         )
+    found = _union_of(root, files, config)
+    _check_columns(found, files, config)
+    found.setdefault("text", CORE["text"])
+    first = [name for name in (*CORE, "source_id", *documents.RAW) if name in found]
+    order = first + [name for name in found if name not in first and name != "extra"]
+    corpus = pa.schema({name: found[name] for name in order + ["extra"] * ("extra" in found)})
+    return side.joined_schema(corpus, [side.open_side(path) for path in config.sides])
+
+
+def _union_of(root: str, files: Sequence[InputFile], config: Input) -> dict[str, pa.DataType]:
+    """The columns of all files, in the order in which they are first seen."""
     found: dict[str, tuple[pa.DataType, str]] = {}
     readable = False
     keys = _peek([file for file in files if file.format == "jsonl"], config)
@@ -77,6 +88,11 @@ def input_schema(root: str, files: Sequence[InputFile], config: Input) -> pa.Sch
             found[name] = _union(name, before, where, type_, file.name), file.name
     if not readable:
         raise DataError(f"none of the {len(files)} files can be read", hint="are they Parquet?", where=root)
+    return {name: type_ for name, (type_, _) in found.items()}
+
+
+def _check_columns(found: Mapping[str, pa.DataType], files: Sequence[InputFile], config: Input) -> None:
+    """Refuse what the input asks of columns that are not there."""
     for ours, theirs in config.columns.items():
         if ours not in found and any(file.format == "parquet" for file in files):
             raise ConfigError(
@@ -88,13 +104,10 @@ def input_schema(root: str, files: Sequence[InputFile], config: Input) -> pa.Sch
             hint="say which column it is: columns: {url: ...}",
             where="input",
         )
-    found.setdefault("text", (CORE["text"], ""))
-    first = [name for name in (*CORE, "source_id", *documents.RAW) if name in found]
-    order = first + [name for name in found if name not in first and name != "extra"]
-    corpus = pa.schema({name: found[name][0] for name in order + ["extra"] * ("extra" in found)})
     if config.sides and any(file.format != "parquet" for file in files):
-        raise ConfigError("`with` joins side columns, and only Parquet has them", hint="leave it out", where="input")
-    return side.joined_schema(corpus, [side.open_side(path) for path in config.sides])
+        raise ConfigError(
+            "`with` joins side columns, and only Parquet has them", hint="leave it out", where="input"
+        )
 
 
 def _union(name: str, before: pa.DataType, where: str, type_: pa.DataType, file: str) -> pa.DataType:
