@@ -259,7 +259,7 @@ def check(
     limits = _limits(max_memory, max_disk, max_hours)
     report = check_recipe(
         loaded, stages or [], Progress(quiet), fresh, workers=workers, max_memory_mb=worker_memory,
-        plan_only=plan_only and not limits,
+        plan_only=plan_only and not limits, max_download=limits.disk,
     )  # fmt: skip
     if stream:
         report.output = "-"

@@ -109,16 +109,17 @@ class Untouched(Folder):
 def check(
     recipe: Recipe, stage_files: Sequence[str], listen: Listener, fresh: bool, *,
     workers: int = 0, max_memory_mb: int = WORKER_MEMORY_MB, plan_only: bool = False,
+    max_download: float | None = None,
 ) -> Check:  # fmt: skip
     """Check a recipe and forecast its run, from a sample unless `plan_only`; nothing of the run is written.
 
-    Raises what `run` would raise at its start.
+    Raises what `run` would raise at its start, GuardError among it before more than `max_download` bytes come.
     """
     started = time.perf_counter()
     out = Untouched(recipe.output.path) if recipe.output.path else None
     places = [_writable("output", out)] if out else []
     try:
-        plan, read = _plan(recipe, out, stage_files, listen, fresh)
+        plan, read = _plan(recipe, out, stage_files, listen, fresh, max_download)
     except OSError as error:
         raise os_error(error, recipe.output.path) from error
     places += [_writable("work store", Folder(plan.store))] if out else []
@@ -146,11 +147,12 @@ def check(
 
 
 def _plan(
-    recipe: Recipe, out: Untouched | None, stage_files: Sequence[str], listen: Listener, fresh: bool
-) -> tuple[Plan, str]:
+    recipe: Recipe, out: Untouched | None, stage_files: Sequence[str], listen: Listener, fresh: bool,
+    max_download: float | None,
+) -> tuple[Plan, str]:  # fmt: skip
     """The plan that a run would begin with, of an earlier run or made now; and what was looked at for it."""
     if out is None:
-        plan = freeze(recipe, stage_files, listen)
+        plan = freeze(recipe, stage_files, listen, max_download=max_download)
         return plan, f"read {len(plan.files)} input files in full"
     refuse_strangers(out)
     owner = read_owner(out)
@@ -162,7 +164,7 @@ def _plan(
     if fresh:
         remove_dataset(out)
     earlier = out.exists(PLAN)
-    plan, _ = plan_or_resume(recipe, out, stage_files, listen)
+    plan, _ = plan_or_resume(recipe, out, stage_files, listen, max_download=max_download)
     files = f"{len(plan.files)} input files"
     return plan, f"{files} are those that an earlier run planned" if earlier else f"read {files} in full"
 

@@ -464,3 +464,14 @@ def test_a_run_killed_while_it_downloads_goes_on(crawl, tmp_path):
     ranges = [one["range"] for one in crawl.asked(f"GET /{path_of('00000')}")]
     assert ranges
     assert ranges[0] != f"bytes=0-{big.stat().st_size - 1}"
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_a_download_beyond_max_disk_is_refused_before_its_first_byte(crawl, tmp_path, command):
+    file = recipe(tmp_path, share(share=1))
+    told = subprocess.run([CONSOLE, command, str(file), "--max-disk", "1KB"], capture_output=True, text=True)
+    assert told.returncode == 1
+    assert "MB are to be downloaded where --max-disk allows 0.001" in told.stderr
+    assert crawl.asked("HEAD .*segments")
+    assert not crawl.asked("GET .*segments")
+    assert not (tmp_path / "out").exists()
