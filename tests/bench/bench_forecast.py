@@ -103,10 +103,10 @@ def measured(
     wide = False
     for step in said.steps:
         wide = wide or step.is_global
-        count = steps[step.index]
+        count = steps.get(step.index, journal.StepCount())
         kind = "global" if wide else "map"
         following = after.get(step.index)
-        size = steps[following.index].bytes if following else result.text_bytes
+        size = steps.get(following.index, journal.StepCount()).bytes if following else result.text_bytes
         yield f"rows, {kind}", step.rows, count.rows - sum(count.dropped.values()) - count.failed
         yield f"bytes, {kind}", step.bytes, size
     yield "seconds", said.seconds, wall
