@@ -86,8 +86,10 @@ def draw(plan: Plan, rows: int = ROWS, read_bytes: int = READ_BYTES) -> Drawn:
     spread = _ratio(np.array(per_slice, float), weight) if not whole else 0.0
     found = float(pool.rows_seen) * grow
     total = Range(found * max(0.0, 1 - spread), found, found * (1 + spread))
-    groups, drawn_rows = pool.groups(schema, whole)
-    return Drawn(groups, total, size * grow, drawn_rows / max(found, 1.0), seconds * grow, whole)
+    first, drawn = pool.without_repeated_ids()
+    groups = pool.groups(whole)
+    total = total.times(first / max(drawn, 1))
+    return Drawn(groups, total, size * grow, drawn / max(found, 1.0), seconds * grow, whole)
 
 
 def _spread(slices: Sequence[Slice], read_bytes: int) -> list[Slice]:
@@ -131,15 +133,24 @@ class _Smallest:
         rows = min(self._rows, len(hashes))
         if table.nbytes > SAMPLE_BYTES:  # from now on fewer
             rows = self._rows = max(1, min(rows, int(len(hashes) * SAMPLE_BYTES / table.nbytes)))
-        order = np.argsort(hashes)[:rows]
+        order = np.argsort(hashes, kind="stable")[:rows]
         self._held = [(hashes[order], pieces[order], table.take(pa.array(order)))]
         self._count, self._bound = rows, int(hashes[order[-1]]) if rows < len(hashes) else self._bound
 
-    def groups(self, schema: pa.Schema, whole: bool) -> tuple[list[pa.Table], int]:
-        """Small groups and the rest; where only some slices were read, a group takes whole slices."""
+    def without_repeated_ids(self) -> tuple[int, int]:
+        """Leave out the later rows of an id, which a run quarantines; returns how many are left, and were there."""
         self._shrink()
         if not self._held:
-            return [], 0
+            return 0, 0
+        hashes, pieces, table = self._held[0]
+        first = np.sort(np.unique(hashes, return_index=True)[1])
+        self._held = [(hashes[first], pieces[first], table.take(pa.array(first)))]
+        return len(first), len(hashes)
+
+    def groups(self, whole: bool) -> list[pa.Table]:
+        """Small groups and the rest; where only some slices were read, a group takes whole slices."""
+        if not self._held:
+            return []
         _, pieces, table = self._held[0]
         small = min(GROUP_ROWS, len(pieces) // (2 * GROUPS))
         if not whole:
@@ -152,7 +163,7 @@ class _Smallest:
         else:
             group = np.minimum(np.arange(len(pieces)) // max(small, 1), GROUPS)
         chosen = [np.flatnonzero(group == number) for number in range(GROUPS + 1)]
-        return [table.take(pa.array(rows)) for rows in chosen if len(rows)], len(pieces)
+        return [table.take(pa.array(rows)) for rows in chosen if len(rows)]
 
 
 def _ratio(values: Floats, weights: Floats) -> float:

@@ -216,7 +216,10 @@ class _Sample:
             return sum(map(size, self.entries[one.index])) / max(float(self.rows_in.sum()), 1.0)
         sizes = self._column(one.index, size)
         more = float(self.rows_in[-1] - self.rows_in[:-1].mean())
-        return max(0.0, float(sizes[-1] - sizes[:-1].mean())) / max(more, 1.0)
+        difference = float(sizes[-1] - sizes[:-1].mean())
+        if difference <= 0 or more < 1:
+            return float(sizes.sum()) / max(float(self.rows_in.sum()), 1.0)
+        return difference / more
 
 
 def _scale(

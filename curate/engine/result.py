@@ -42,7 +42,9 @@ class Result(msgspec.Struct, kw_only=True):
     killed_ids: list[str] = []  # quarantined by deadline or memory
     missing: list[str] = []  # files asked for that were not at their source; `allow_missing` allows them
     passes: list[dict[str, Any]] = []
-    corpus: dict[str, str] = {}  # `columns: new`: path (relative to here) and digest of what the columns belong to
+    corpus: dict[
+        str, str
+    ] = {}  # `columns: new`: path (relative to here) and digest of what the columns belong to
     digest: str = ""
     fresh_units: int = 0  # done by this very call; 0 when nothing was left to do
     fresh_bytes: int = 0  # of the input, read by this very call

@@ -23,7 +23,9 @@ class Input(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     format: str | None = None  # warc, jsonl, parquet, html, text or code; by file ending when left out
     id: str | None = None  # column that holds the id
     columns: dict[str, str] = {}  # our name -> the file's name: {text: content}
-    with_: str | tuple[str, ...] = msgspec.field(default=(), name="with")  # folders of side columns to be joined
+    with_: str | tuple[str, ...] = msgspec.field(
+        default=(), name="with"
+    )  # folders of side columns to be joined
     pdf: bool = False  # WARC: records of application/pdf are rows too, for `extract_pdf`
     opt_out: str | tuple[str, ...] = ()  # files of domains and URLs that are never read, one per line
     tdm: bool = False  # honour tdm-reservation, noai and noimageai in HTTP headers and meta tags

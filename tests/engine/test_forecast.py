@@ -107,6 +107,17 @@ def test_a_stage_that_cannot_drop_leaves_what_came(corpus, tmp_path):
     assert said.worker_memory_bytes.high > said.worker_memory_bytes.low
 
 
+def test_repeated_ids_are_no_rows_of_the_forecast(tmp_path):
+    lines = [json.dumps({"text": f"text {i}", "docid": str(i // 2)}) for i in range(2000)]
+    (tmp_path / "in.jsonl").write_text("\n".join(lines) + "\n")
+    keys = {"input": {"path": str(tmp_path / "in.jsonl"), "id": "docid"}, "allow_quarantined": 1000}
+    recipe = recipe_of(tmp_path, tmp_path / "out", "sample", **keys)
+    said, result = expected(recipe), run(recipe, workers=1)
+    assert (result.rows.kept, result.rows.quarantined) == (1000, 1000)
+    assert inside(1000, said.steps[0].rows)
+    assert said.steps[0].rows.high < 1100
+
+
 def test_rows_are_drawn_from_the_whole_input_not_from_its_head(corpus, tmp_path):
     drawn = draw(planned(recipe_of(corpus, tmp_path / "out", "sample")))
     lengths = [len(t) for table in drawn.groups for t in table["text"].to_pylist()]
