@@ -79,6 +79,37 @@ def compare(name: str, model_file: Path, documents: pa.Array, store: Path) -> st
     )
 
 
+def beside_datatrove(model_file: Path, documents: pa.Array) -> str:
+    """Our stage and datatrove's LanguageFilter, documents in, decisions out."""
+    from datatrove.data import Document
+    from datatrove.pipeline.filters import LanguageFilter
+    from fasttext.FastText import _FastText
+
+    from curate.stages import language_id
+
+    block = LanguageFilter("en")
+    block.model._model = _FastText(str(model_file))
+    items = [Document(text=text, id="") for text in documents.to_pylist()]
+    batches = [pa.record_batch({"text": documents.slice(i, 1024)}) for i in range(0, len(documents), 1024)]
+    config = language_id.Config()
+    with tempfile.TemporaryDirectory() as store:
+        model = language_id.language_id.stage.load(config, Path(store))
+        ours = cpu_seconds(lambda: [language_id.language_id(batch, config, model) for batch in batches])
+        verdicts = [language_id.language_id(batch, config, model) for batch in batches]
+    mine = [
+        row["lang"] == "en" and row["lang_score"] > 0.65
+        for batch in verdicts
+        for row in batch.select(["lang", "lang_score"]).to_pylist()
+    ]
+    theirs = cpu_seconds(lambda: [block.filter(item) for item in items])
+    same = np.mean([bool(block.filter(item)) == kept for item, kept in zip(items, mine, strict=True)])
+    megabytes = documents.nbytes / 1e6
+    return (
+        f"stage beside datatrove's LanguageFilter: {megabytes / ours:.1f} MB/s, {megabytes / theirs:.1f} MB/s, "
+        f"ratio {theirs / ours:.1f} x, {same:.2%} of decisions alike"
+    )
+
+
 def train_quality(folder: Path) -> Path:
     """Prose against technical text, word bigrams, softmax: the shape of DCLM's classifier."""
     corpus = folder / "train.txt"
@@ -106,6 +137,7 @@ def main() -> None:
         print(compare("lid176, English", lid, english, store))
         print(compare("lid176, 75 languages", lid, texts("multilingual/langid_sentences_75*.parquet"), store))
         print(compare("lid176, novels in 6 languages", lid, texts("multilingual/novels*.parquet"), store))
+        print(beside_datatrove(lid, english))
         print(compare("softmax, word bigrams, English", train_quality(store), english, store))
     print(f"MB/s of CPU time on one core, medians of {ROUNDS} rounds")
 
