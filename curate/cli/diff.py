@@ -71,7 +71,12 @@ def _recipe(path: str) -> "Recipe":
     from curate.report.facts import use_stages
 
     if not (is_remote(path) or Path(path).is_dir()):
-        return load(path)
+        try:
+            return load(path)
+        except ConfigError as error:
+            if not error.what.startswith("`input` is missing"):
+                raise
+            return load(path, sets=["input.path=unknown"])  # as the published ones, whose input comes with the run
     plan = read_plan(Folder(path))
     if plan is None:
         raise ConfigError(f"{path} is not the output of a run", hint="give a recipe or an output folder")

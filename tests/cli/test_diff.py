@@ -40,6 +40,14 @@ def test_the_same_recipe(curate, recipes):
     assert (done.returncode, done.stdout) == (0, "recipes: the same\n")
 
 
+def test_recipes_whose_input_comes_with_the_run(curate):
+    folder = Path(__file__).parents[2] / "recipes"
+    done = curate("diff", folder / "refinedweb.yaml", folder / "dclm.yaml")
+    assert done.returncode == 1
+    assert "refinedweb" in done.stdout
+    assert "dclm" in done.stdout
+
+
 def test_a_key_and_a_step(curate, recipes):
     recipes(("min_words: 50", "min_words: 30"), ("  - select: \"lang = 'en'\"\n", ""), ("out/one", "out/two"))
     done = curate("diff", "a.yaml", "b.yaml")
