@@ -14,7 +14,7 @@ from curate.errors import ConfigError
 from curate.stages.gopher_quality import Config, gopher_quality
 
 # Languages for which spaCy has rules of its own that ours do not follow, named on the stage's page.
-NOT_LIKE_OURS = {"pt", "por", "chr"}
+NOT_LIKE_OURS = {"chq", "chr", "fr", "kab", "por", "pt", "quc", "ro"}  # hyphens, apostrophes and elisions stay in its words
 
 
 @pytest.fixture(scope="module")
