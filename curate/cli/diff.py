@@ -76,7 +76,7 @@ def _recipe(path: str) -> "Recipe":
         except ConfigError as error:
             if not error.what.startswith("`input` is missing"):
                 raise
-            return load(path, sets=["input.path=unknown"])  # as the published ones, whose input comes with the run
+            return load(path, sets=["input.path=unknown"])  # the input comes with the run
     plan = read_plan(Folder(path))
     if plan is None:
         raise ConfigError(f"{path} is not the output of a run", hint="give a recipe or an output folder")
