@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -68,6 +68,24 @@ class ByRow(NamedTuple):
     stop_words: list[tuple[str, ...]]
     group: npt.NDArray[np.int64]  # (n,): whose stop words
     missing: npt.NDArray[np.bool_]  # (n,): no file
+
+
+class Bounded(Protocol):
+    """A Config whose bounds may come from files."""
+
+    @property
+    def thresholds(self) -> str:
+        """The folder; '' for none."""
+
+
+def columns_read(config: Bounded) -> list[str]:
+    """What a stage reads: `lang` picks the file of thresholds."""
+    return ["text", "lang"] if config.thresholds else ["text"]
+
+
+def files_of(config: Bounded) -> list[str]:
+    """The files of thresholds, part of the fingerprint."""
+    return files(config.thresholds) if config.thresholds else []
 
 
 def files(folder: str) -> list[str]:

@@ -76,24 +76,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             )
 
 
-def columns_read(config: Config) -> list[str]:
-    """`lang` picks the file of thresholds."""
-    return ["text", "lang"] if config.thresholds else ["text"]
-
-
-def files(config: Config) -> list[str]:
-    """The files of thresholds, part of the fingerprint."""
-    return _thresholds.files(config.thresholds) if config.thresholds else []
-
-
 @stage(
     "fineweb_quality",
     version=2,
     config=Config,
-    reads=columns_read,
+    reads=_thresholds.columns_read,
     writes=WRITES,
     libraries=libraries,
-    files=files,
+    files=_thresholds.files_of,
 )
 def fineweb_quality(batch: pa.RecordBatch, config: Config) -> pa.RecordBatch:
     """Measure each text and judge it by the first rule it fails."""

@@ -43,8 +43,7 @@ def columns_written(config: Config) -> dict[str, pa.DataType]:
 
 def model_files(config: Config) -> list[str]:
     """The model and the files of thresholds, part of the fingerprint."""
-    thresholds = _thresholds.files(config.thresholds) if config.thresholds else []
-    return [str(catalog.find(config.model)), *thresholds]
+    return [str(catalog.find(config.model)), *_thresholds.files_of(config)]
 
 
 def load_model(config: Config, store: Path) -> fasttext.Model:
