@@ -13,6 +13,14 @@ import bench_parity as parity
 from curate.errors import ConfigError
 from curate.stages.gopher_quality import Config, gopher_quality
 
+# Languages with less than 98% (of 13 to 67 documents) and more than one decision that differs: in the first because that
+# tokenizer keeps hyphens, apostrophes or elisions in a word.
+NOT_LIKE_OURS = {
+    "gopher_quality": {"chq", "chr", "fr", "kab", "pt", "quc", "ro"},
+    "gopher_repetition": {"ca", "en", "id", "zh"},
+    "fineweb_quality": {"zh"},
+}
+
 
 @pytest.fixture(scope="module")
 def texts(shared_data: Path) -> list[str]:
