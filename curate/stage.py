@@ -84,6 +84,7 @@ class Stage:
     module: str = ""
     check: Check | None = None  # raises ConfigError at plan where the columns' types do not fit
     scores: tuple[str, ...] = ()  # columns that a model judged by: the guards ask what explains them
+    rare: bool = False  # what it looks for is rare: that it finds nothing is no reason to stop a run
 
     @property
     def is_global(self) -> bool:
@@ -113,18 +114,20 @@ def stage(
     libraries: Names = (),
     files: Callable[[Any], Sequence[str]] | None = None,
     scores: Sequence[str] = (),
+    rare: bool = False,
 ) -> Callable[[Function], Function]:
     """Declare a map stage: `fn(batch, config)`, or `fn(batch, config, model)` with `load=fn(config, store)`.
 
     `writes` maps each new column to its Arrow type (`text` when the stage edits it); a function of the Config
     where it depends on it. The engine renames the columns when a recipe gives the stage another name. `scores` names
-    those that a model's judgement is in: a run stops where language or length alone explain them.
+    those that a model's judgement is in: a run stops where language or length alone explain them. It also stops where
+    a stage with a verdict or an edit finds nothing at all, unless what it looks for is `rare`.
     """
 
     def declare(function: Function) -> Function:
         declared = Stage(
             name, version, config, function, reads, writes, tuple(removes), load, isolate, ends_pass,
-            libraries, files, (), function.__module__, scores=tuple(scores),
+            libraries, files, (), function.__module__, scores=tuple(scores), rare=rare,
         )  # fmt: skip
         function.stage = declared  # type: ignore[attr-defined]
         return function

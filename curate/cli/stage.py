@@ -189,6 +189,7 @@ def one_stage(
     }
     if store:
         root["store"] = store
+    root["guards"] = {"unchanged": "warn"}  # as with sed, nothing to change is an answer
     if output == "-":  # as with grep, no rows are an answer: the next command gets an empty stream
         root["allow_empty"] = True
     return from_tree(Tree(root, f"curate stage {name}"), sets=sets, default_name=name)

@@ -1,9 +1,13 @@
 """Guards judged at the end of a pass, before anything is published: data that vanishes, and what looks wrong, stop the run.
 
-Shares and scores are judged on at least MIN_ROWS rows, a source or language alone on enough of its own. A guard that
-`guards: {allow: [NAME]}` or `--allow NAME` names only warns; what is let through stands in the log.
+Shares, scores and stages that change nothing are judged on at least MIN_ROWS rows, a source or language alone on enough
+of its own. A guard that `guards: {allow: [NAME]}` or `--allow NAME` names only warns; what is let through stands in the
+log. Two exceptions: duplicates and what else a stage declares as `rare` (lists, personal data, repairs) may well not be
+there, so not to find any only warns; and `lang_score`, which says how sure the language itself is, differs by language
+by its nature, so eta squared is not asked of what the step that writes `lang` measures.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -17,7 +21,7 @@ from curate.engine.plan import Plan, writers
 from curate.errors import GuardError
 from curate.io.files import Folder
 from curate.recipe.guards import Guards
-from curate.recipe.recipe import MAX_DROPS, Recipe, Step
+from curate.recipe.recipe import CHECKPOINT, MAX_DROPS, Recipe, Step
 
 MIN_ROWS = 1000  # below this a share says nothing
 MIN_SOURCE = 200  # rows of a source whose scores may be called constant
@@ -151,25 +155,34 @@ def _drops_of(
         )  # fmt: skip
 
 
-def _unchanged(plan: Plan, total: Entry) -> list[Finding]:
-    """Steps that could have dropped, failed or edited something."""
+def _unchanged(plan: Plan, total: Entry) -> Iterator[Finding]:
+    """Steps that could have dropped, failed or edited something; those that look for what is rare only warn."""
     idle = [
-        (_name(step), count.rows)
+        (step, count.rows)
         for index, count in total.steps.items()
         if count.rows >= MIN_ROWS and not count.changed and not count.dropped
         and _could_change(step := plan.recipe.steps[int(index)])
     ]  # fmt: skip
-    if not idle:
-        return []
-    names = ", ".join(f"{name} in {rows:,} rows" for name, rows in idle)
-    return [
-        Finding(
-            "unchanged", f"nothing was dropped, failed or edited by {names}",
-            [("stage", "rows", "changed"), *((name, f"{rows:,}", "0") for name, rows in idle)],
-            "look at the options of the stage (a list, a bound, `when`), or leave it out",
-            warns=plan.recipe.guards.unchanged == "warn",
-        )
-    ]  # fmt: skip
+    only_warns = plan.recipe.guards.unchanged == "warn"
+    for rare in (False, True):
+        steps = [(_name(step), rows) for step, rows in idle if _looks_for_rare(step, plan.recipe) == rare]
+        names = ", ".join(f"{name} in {rows:,} rows" for name, rows in steps)
+        if steps:
+            yield Finding(
+                "unchanged", f"nothing was dropped, failed or edited by {names}",
+                [("stage", "rows", "changed"), *((name, f"{rows:,}", "0") for name, rows in steps)],
+                "look at the options of the stage (a list, a bound, `when`), or leave it out",
+                warns=rare or only_warns,
+            )  # fmt: skip
+
+
+def _looks_for_rare(step: Step, recipe: Recipe) -> bool:
+    """Duplicates, what a stage declares as rare, and a select that asks for the verdicts of such stages alone."""
+    if step.stage != "select":
+        return step.spec().is_global or step.spec().rare
+    flags = {s.name: s.spec().rare for s in recipe.steps[: step.index] if s.stage != CHECKPOINT}
+    asked = re.split(r"\s+and\s+", step.config["where"].strip(), flags=re.IGNORECASE)
+    return all(flags.get(one.removesuffix("_pass"), False) for one in asked)
 
 
 def _could_change(step: Step) -> bool:

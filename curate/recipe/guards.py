@@ -16,8 +16,8 @@ class Guards(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """They decide no row: changing them makes nothing anew."""
 
     allow: tuple[str, ...] = ()  # names of guards that only warn
-    unchanged: Literal["warn", "stop"] = "warn"  # where a stage changes nothing
-    max_language_eta2: float = 0.5  # largest share of a score's variance that the languages explain
+    unchanged: Literal["warn", "stop"] = "stop"  # where a stage changes nothing, unless `rare`
+    max_language_eta2: float = 0.5  # largest share of a score (not lang_score) that languages explain
     max_length_spearman: float = (
         0.8  # largest rank correlation, in a language, of a score and the text's length
     )

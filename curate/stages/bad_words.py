@@ -101,7 +101,7 @@ def _phrases(path: str) -> Phrases:
 
 @stage(
     "bad_words", version=1, config=Config, reads=columns_read, writes=WRITES, load=load, files=list_files,
-    libraries=["xxhash"],
+    libraries=["xxhash"], rare=True,
 )  # fmt: skip
 def bad_words(batch: pa.RecordBatch, config: Config, lists: dict[str, Phrases]) -> pa.RecordBatch:
     """Add the verdict, the number of phrases found and the first of them."""

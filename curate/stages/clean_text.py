@@ -62,7 +62,7 @@ def _writes(config: Config) -> dict[str, pa.DataType]:
     return columns | ({"clean_text_original": pa.large_string()} if config.keep_original else {})
 
 
-@stage("clean_text", version=1, config=Config, reads=["text"], writes=_writes, libraries=["ftfy"])
+@stage("clean_text", version=1, config=Config, reads=["text"], writes=_writes, libraries=["ftfy"], rare=True)
 def clean_text(batch: pa.RecordBatch, config: Config) -> pa.RecordBatch:
     """Clean the rows that need it; the others are not even decoded."""
     old = batch["text"].cast(pa.large_string())

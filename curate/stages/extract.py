@@ -102,6 +102,7 @@ def load_engine(config: Config, store: Path) -> None:
     isolate=True,
     ends_pass=True,
     libraries=["resiliparse", "trafilatura"],
+    rare=True,  # plain text needs none
 )
 def extract(batch: pa.RecordBatch, config: Config, loaded: None = None) -> pa.RecordBatch:
     """Replace `html` by what the page says."""

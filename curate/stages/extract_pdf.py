@@ -66,6 +66,7 @@ _HYPHENS = re.compile(r"[\ufffe\x02]")
     isolate=True,
     ends_pass=True,
     libraries=["pypdfium2"],
+    rare=True,  # plain text needs none
 )
 def extract_pdf(batch: pa.RecordBatch, config: Config) -> pa.RecordBatch:
     """Replace `pdf` by what its text layer says."""

@@ -78,7 +78,7 @@ def _writes(config: Config) -> dict[str, pa.DataType]:
 
 
 @stage(
-    "pii_mask", version=1, config=Config, reads=["text", "id"], writes=_writes, libraries=["xxhash"]
+    "pii_mask", version=1, config=Config, reads=["text", "id"], writes=_writes, libraries=["xxhash"], rare=True
 )  # fmt: skip
 def pii_mask(batch: pa.RecordBatch, config: Config) -> pa.RecordBatch:
     """Replace addresses; rows without one are not even decoded."""

@@ -145,7 +145,8 @@ def _words(path: str) -> Iterator[pa.Array]:
 
 
 @stage(
-    "url_filter", version=1, config=Config, reads=["url"], writes=WRITES, load=load, files=list_files
+    "url_filter", version=1, config=Config, reads=["url"], writes=WRITES, load=load, files=list_files,
+    rare=True,
 )  # fmt: skip
 def url_filter(batch: pa.RecordBatch, config: Config, lists: Lists) -> pa.RecordBatch:
     """Add the verdict and the entry that matched."""

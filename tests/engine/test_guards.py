@@ -121,30 +121,50 @@ def sentences(rows):
     return {"text": [f"Row number {i} begins like every other one. {WORDS}" for i in range(rows)]}
 
 
-def test_stages_that_change_nothing_are_named_and_stop_the_run_where_the_recipe_says_so(place):
+def test_stages_that_change_nothing_are_named_and_stop_the_run(place):
     place.rows(sentences(1000))
-    assert place.run(IDLE).rows.kept == 1000
-    told = [message for message in place.warnings if message.startswith("nothing was")]
-    assert told == [
+    what = stopped(place, "unchanged", IDLE[:3])
+    said, _, *table = what.splitlines()
+    assert said == (
         "nothing was dropped, failed or edited by stages[0] (c4_lines) in 1,000 rows, "
-        "stages[1] (gopher_repetition) in 1,000 rows, stages[2] (select) in 1,000 rows",
-        "nothing was dropped, failed or edited by stages[3] (exact_dedup) in 1,000 rows",
-    ]
+        "stages[1] (gopher_repetition) in 1,000 rows, stages[2] (select) in 1,000 rows"
+    )
+    assert [line.split()[-2:] for line in table] == [["rows", "changed"], *3 * [["1,000", "0"]]]
 
 
-def test_unchanged_can_be_let_through(place):
+def test_duplicates_and_what_is_rare_may_not_be_there(place):
+    """Nor is a select idle that asks for the verdicts of such stages alone; beside another verdict it is."""
     place.rows(sentences(1000))
-    stopped(place, "unchanged", ["c4_lines"], guards={"unchanged": "stop"})
+    (place.folder / "words.txt").write_text("unspeakable thing\n")
+    rare = [{"bad_words": {"list": str(place.folder / "words.txt")}}, "clean_text", "pii_mask"]
+    select = {"select": "bad_words_pass"}
+    assert place.run([*rare, select, "exact_dedup"]).rows.kept == 1000
+    assert place.warnings == [
+        "nothing was dropped, failed or edited by stages[0] (bad_words) in 1,000 rows, stages[1] (clean_text) in "
+        "1,000 rows, stages[2] (pii_mask) in 1,000 rows, stages[3] (select) in 1,000 rows",
+        "nothing was dropped, failed or edited by stages[4] (exact_dedup) in 1,000 rows",
+    ]
+    place.folder = place.folder / "other"
+    place.folder.mkdir()
+    place.rows(sentences(1000))
+    with pytest.raises(GuardError, match=r"by stages\[3\] \(select\) in 1,000 rows\n"):
+        place.run([*rare, {"select": "bad_words_pass and length(text) > 9"}])
+
+
+def test_unchanged_may_only_warn(place):
+    place.rows(sentences(1000))
+    assert place.run(["c4_lines"], guards={"unchanged": "warn"}).exit == 0
+    assert place.warnings == ["nothing was dropped, failed or edited by stages[0] (c4_lines) in 1,000 rows"]
 
 
 def test_few_rows_and_stages_that_change_one_row_are_not_called_idle(place):
     place.rows(sentences(999))
-    place.run(["c4_lines"], guards={"unchanged": "stop"})
+    place.run(["c4_lines"])
     place.folder = place.folder / "other"
     place.folder.mkdir()
     texts = sentences(1200)["text"]
     place.rows({"text": [*texts, texts[7], f"no sentence\n{WORDS}", "again again again again again again"]})
-    assert place.run(["sample", *IDLE[1:], "c4_lines"], guards={"unchanged": "stop"}).rows.kept == 1201
+    assert place.run(["sample", *IDLE[1:], "c4_lines"]).rows.kept == 1201
     assert not place.warnings
 
 
@@ -165,5 +185,5 @@ def test_how_sure_language_identification_is_may_differ_by_language(place):
         "La vieille maison se trouve au bord de la rivière.",
     )
     place.rows({"text": [f"{sentences[i % 3]} {i // 900}" for i in range(2700)]})
-    result = place.run(["language_id", {"select": "lang_score >= 0.1"}])
+    result = place.run(["language_id", {"select": "lang_score >= 0.1"}], guards={"unchanged": "warn"})
     assert result.rows.kept == 2700
