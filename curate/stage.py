@@ -17,6 +17,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 Columns = Mapping[str, pa.DataType] | Callable[[Any], Mapping[str, pa.DataType]]
 Names = Sequence[str] | Callable[[Any], Sequence[str]]
 Check = Callable[[Any, Mapping[str, pa.DataType]], None]
+Notes = Callable[[Any], Sequence[str]]
 
 
 class Inputs(Protocol):
@@ -26,11 +27,18 @@ class Inputs(Protocol):
         """Rows of the task's unit, in order (phases over units)."""
 
     def merged(self) -> Iterator[pa.Table]:
-        """What the phase before wrote for this task's range or unit, merged in key order, in bounded tables."""
+        """What the phase before wrote for this task's range or unit, merged in key order, in bounded tables.
+
+        Each call reads it from its begin.
+        """
 
 
 class Out(Protocol):
     """Where a phase writes: records for the next phase, or (the last phase) kept and dropped rows."""
+
+    @property
+    def scratch(self) -> Path:
+        """An empty folder on a local disk for what memory cannot hold; gone after the task (not the last phase's)."""
 
     def write(self, table: pa.Table) -> None:
         """Add records for the next phase; they are sorted by the phase's key, with a bounded memory."""
@@ -55,12 +63,13 @@ class Task:
 class Phase:
     """`run(task, inputs, out, config) -> counts`.
 
-    over   "units": one task per unit of the rows; "ranges": one per range of the key written by the phase before
+    over   "units": one task per unit of the rows, which also reads the records whose key is the `order` of its rows;
+           "ranges": one per range of the key written by the phase before; "whole": one over all those records
     key    columns that order the records written; the first is uint64. None for the last phase.
     """
 
     run: Callable[[Task, Inputs, Out, Any], Mapping[str, int]]
-    over: Literal["units", "ranges"]
+    over: Literal["units", "ranges", "whole"]
     key: tuple[str, ...] | None = None
 
 
@@ -84,6 +93,7 @@ class Stage:
     module: str = ""
     check: Check | None = None  # raises ConfigError at plan where the columns' types do not fit
     scores: tuple[str, ...] = ()  # columns that a model judged by: the guards ask what explains them
+    notes: Notes | None = None  # lines about a Config that `check` prints
     rare: bool = False  # what it looks for is rare: that it finds nothing is no reason to stop a run
 
     @property
@@ -114,6 +124,7 @@ def stage(
     libraries: Names = (),
     files: Callable[[Any], Sequence[str]] | None = None,
     scores: Sequence[str] = (),
+    notes: Notes | None = None,
     rare: bool = False,
 ) -> Callable[[Function], Function]:
     """Declare a map stage: `fn(batch, config)`, or `fn(batch, config, model)` with `load=fn(config, store)`.
@@ -127,7 +138,7 @@ def stage(
     def declare(function: Function) -> Function:
         declared = Stage(
             name, version, config, function, reads, writes, tuple(removes), load, isolate, ends_pass,
-            libraries, files, (), function.__module__, scores=tuple(scores), rare=rare,
+            libraries, files, (), function.__module__, scores=tuple(scores), notes=notes, rare=rare,
         )  # fmt: skip
         function.stage = declared  # type: ignore[attr-defined]
         return function
@@ -143,15 +154,22 @@ def global_stage(
     reads: Names,
     writes: Columns,
     phases: Sequence[Phase],
-    libraries: Sequence[str] = (),
+    libraries: Names = (),
     check: Check | None = None,
+    files: Callable[[Any], Sequence[str]] | None = None,
+    notes: Notes | None = None,
 ) -> Stage:
-    """Declare a global stage: phases in order; the last one is over units and keeps or drops rows."""
+    """Declare a global stage: phases in order; the last one is over units and keeps or drops rows.
+
+    It may write `text`. `files` are paths that the Config names, of files or of folders with a `manifest.json`: their
+    content is part of what names the passes.
+    """
     last = phases[-1]
     assert last.over == "units"
     assert last.key is None
     assert all(phase.key for phase in phases[:-1])
     return Stage(
-        name, version, config, last.run, reads, writes, libraries=tuple(libraries), phases=tuple(phases),
-        ends_pass=True, module=last.run.__module__, check=check,
+        name, version, config, last.run, reads, writes, phases=tuple(phases), ends_pass=True,
+        libraries=libraries if callable(libraries) else tuple(libraries), module=last.run.__module__, check=check,
+        files=files, notes=notes,
     )  # fmt: skip

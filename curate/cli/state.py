@@ -5,12 +5,12 @@ from typing import Literal
 
 import msgspec
 
-from curate.engine import journal, shuffle
+from curate.engine import journal
 from curate.engine.journal import JOURNAL, MANIFEST, Entry
 from curate.engine.lock import Owner, is_dead, read_owner
 from curate.engine.plan import Pass, Plan
 from curate.engine.result import Rows, read_manifest, summarise
-from curate.engine.run import RECORDS_PER_RANGE
+from curate.engine.run import ranges_of
 from curate.engine.unit import pass_folder, read_plan
 from curate.errors import COMPLETE, INCOMPLETE, DataError
 from curate.io.files import Folder
@@ -114,14 +114,13 @@ def _pass_state(plan: Plan, run: str, one: Pass, totals: Mapping[int, tuple[Entr
 def _units(plan: Plan, run: str, one: Pass, totals: Mapping[int, tuple[Entry, int]]) -> int | None:
     if one.over == "units" and one.source < 0:
         return len(plan.units)
-    before = one.reads if one.over == "ranges" else one.source
+    before = one.source if one.over == "units" else one.reads
     folder = pass_folder(plan, run, plan.passes[before])
     if not folder.exists(MANIFEST):
         return None
     if one.over == "units":
         return len(journal.units_done(folder))
-    records = totals[before][0].records
-    return len(shuffle.key_ranges(records, RECORDS_PER_RANGE)) if records else 0
+    return len(ranges_of(one, totals[before][0].records))
 
 
 def _what(plan: Plan, one: Pass) -> str:

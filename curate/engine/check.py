@@ -49,6 +49,7 @@ class Check(msgspec.Struct, kw_only=True):
     columns_out: dict[str, str]
     passes: list[PassPlan]
     stages: list[dict[str, Any]]
+    notes: dict[str, list[str]]  # step -> what its stage says of its options
     output: str
     store: str
     free_bytes: int | None
@@ -69,6 +70,7 @@ class Check(msgspec.Struct, kw_only=True):
             found.append(
                 f"pass {one.index + 1}   {one.kind:<6} {' > '.join(one.steps) or 'copy'}   [{one.state}]"
             )
+        found += [f"stage    {step}: {line}" for step, lines in self.notes.items() for line in lines]
         found.append(f"columns  {', '.join(self.columns_out)}")
         for key, origin in sorted(self.origins.items()):
             if origin not in ("recipe", "default"):
@@ -141,7 +143,7 @@ def check(
         columns_out={f.name: str(f.type) for f in output_schema},
         passes=[_pass(plan, i, out) for i in range(len(plan.passes))],
         stages=[step_identity(s, recipe.base) for s in recipe.steps if s.stage != CHECKPOINT],
-        output=recipe.output.path, store=plan.store, free_bytes=_free(recipe.output.path), origins=recipe.origins,
+        notes=_notes(recipe), output=recipe.output.path, store=plan.store, free_bytes=_free(recipe.output.path), origins=recipe.origins,
         checked=[read, "every stage's options, columns and predicates", *opened, *places], forecast=expected,
     )  # fmt: skip
 
@@ -167,6 +169,11 @@ def _plan(
     plan, _ = plan_or_resume(recipe, out, stage_files, listen, max_download=max_download)
     files = f"{len(plan.files)} input files"
     return plan, f"{files} are those that an earlier run planned" if earlier else f"read {files} in full"
+
+
+def _notes(recipe: Recipe) -> dict[str, list[str]]:
+    steps = [step for step in recipe.steps if step.stage != CHECKPOINT]
+    return {step.name: list(note(step.settings())) for step in steps if (note := step.spec().notes)}
 
 
 def _open_models(recipe: Recipe) -> int:

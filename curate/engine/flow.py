@@ -181,9 +181,9 @@ class Flow:
                     name = bias.group_name(entry["values"] or "", groups)
                     groups.setdefault(name, [0, 0])[side] += entry["counts"]
 
-    def count_step(self, step: Step, batch: pa.RecordBatch) -> None:
+    def count_step(self, step: Step, batch: pa.RecordBatch) -> StepCount:
         """Count rows that enter a global stage's last phase."""
-        self._count(step, batch)
+        return self._count(step, batch)
 
     def drop(self, step: Step, dropped: pa.RecordBatch) -> None:
         """Record rows a step drops; they carry the DROP columns."""

@@ -111,6 +111,7 @@ class Kept:
 
     def __init__(self, run: LinkRun, step: Step, names: Names, outside: Outside | None) -> None:
         self._run, self._step, self._names, self._outside = run, step, names, outside
+        self._removed = f"{step.name}_removed_chars"
 
     def keep(self, batch: pa.RecordBatch) -> None:
         self._push((self._outside.among(batch) if self._outside else None) or batch)
@@ -123,7 +124,9 @@ class Kept:
 
     def _push(self, batch: pa.RecordBatch) -> None:
         batch = self._plain(batch)
-        self._run.flow.count_step(self._step, batch)
+        count = self._run.flow.count_step(self._step, batch)
+        if self._removed in batch.schema.names:  # of a stage that edits text
+            count.changed |= bool(pc.any(pc.greater(batch.column(self._removed), 0)).as_py())
         self._run.flow.push(batch)
 
     def drop(self, batch: pa.RecordBatch, reasons: Mapping[str, pa.Array]) -> None:
@@ -135,6 +138,10 @@ class Kept:
                 values = pa.array([self._step.name] * batch.num_rows, kind)
             batch = batch.append_column(name, pa.nulls(batch.num_rows, kind) if values is None else values)
         self._run.flow.drop(self._step, batch)
+
+    @property
+    def scratch(self) -> Path:
+        raise AssertionError("the last phase streams")
 
     def write(self, table: pa.Table) -> None:
         raise AssertionError("the last phase keeps or drops rows")
@@ -148,8 +155,14 @@ class Kept:
 class Records:
     """Where any other phase writes: one file sorted by the phase's key."""
 
-    def __init__(self, writer: shuffle.SortedWriter) -> None:
-        self.write = writer.write
+    def __init__(self, writer: shuffle.SortedWriter, scratch: Path) -> None:
+        self.scratch = scratch
+        self._writer, self._tables = writer, 0
+
+    def write(self, table: pa.Table) -> None:
+        self._tables += 1
+        mark_row(self._tables)  # a sign of life
+        self._writer.write(table)
 
     def keep(self, batch: pa.RecordBatch) -> None:
         raise AssertionError("only the last phase keeps rows")
@@ -163,13 +176,18 @@ def apply(run: LinkRun) -> None:
     step = run.plan.recipe.steps[run.one.opens]
     phase = step.spec().phases[-1]
     key = step.spec().phases[-2].key or ()
-    bounds = run.job.number * UNIT_ROWS, (run.job.number + 1) * UNIT_ROWS - 1
+    bounds = _orders(run.job)
     names = Names(step, ["order"])
     outside = Outside(step, run.rows.schema, hold=True) if step.when else None
     rows = Rows(run.job, run.rows, key, bounds, names, run.take_in, outside)
     kept = Kept(run, step, names, outside)
     phase.run(Task(run.job.number), rows, kept, step.settings())
     kept.finish()
+
+
+def _orders(job: Job) -> tuple[int, int]:
+    # of the rows of a unit
+    return job.number * UNIT_ROWS, (job.number + 1) * UNIT_ROWS - 1
 
 
 def run_phase(plan: Plan, one: Pass, job: Job) -> Entry:
@@ -184,11 +202,12 @@ def run_phase(plan: Plan, one: Pass, job: Job) -> Entry:
         """The rows that the last phase will see: a later row of a repeated id is none of them."""
         return repeated.split(batch)[0] if repeated else batch
 
-    def body(writer: shuffle.SortedWriter) -> Mapping[str, int]:
+    def body(writer: shuffle.SortedWriter, scratch: Path) -> Mapping[str, int]:
         task, names = Task(job.number, job.low, job.high), Names(step, ["order"])
         outside = Outside(step, rows.schema, hold=False) if rows and step.when else None
-        found = Rows(job, rows, before or (), (job.low, job.high), names, first_rows, outside)
-        return phase.run(task, found, Records(writer), step.settings())
+        bounds = _orders(job) if rows else (job.low, job.high)
+        found = Rows(job, rows, before or (), bounds, names, first_rows, outside)
+        return phase.run(task, found, Records(writer, scratch), step.settings())
 
     return _write_records(pass_folder(plan, job.run, one), one.fingerprint, job.unit, phase.key or (), body)
 
@@ -197,7 +216,7 @@ def run_merge(plan: Plan, one: Pass, job: Job) -> Entry:
     """One task of a merging round: at most 64 record files of a pass into one."""
     key = plan.recipe.steps[one.step].spec().phases[one.phase].key or ()
 
-    def body(writer: shuffle.SortedWriter) -> Mapping[str, int]:
+    def body(writer: shuffle.SortedWriter, _: Path) -> Mapping[str, int]:
         for table in merged_records(Folder(job.records), job.files, key, 0, shuffle.U64_MAX):
             writer.write(table)
         return {}
@@ -207,7 +226,7 @@ def run_merge(plan: Plan, one: Pass, job: Job) -> Entry:
 
 def _write_records(
     folder: Folder, fingerprint: str, unit: str, key: tuple[str, ...],
-    body: Callable[[shuffle.SortedWriter], Mapping[str, int]],
+    body: Callable[[shuffle.SortedWriter, Path], Mapping[str, int]],
 ) -> Entry:  # fmt: skip
     attempt = uuid.uuid4().hex[:12]
     tmp = f"{journal.TMP}/{unit}-{attempt}"
@@ -216,9 +235,12 @@ def _write_records(
     try:
         # A kill leaves it where a resume cleans up.
         place = folder.local / journal.TMP if folder.local else None
-        with tempfile.TemporaryDirectory(prefix="sort-", dir=place) as scratch:
-            writer = shuffle.SortedWriter(file, key, Path(scratch))
-            counts = body(writer)
+        with (
+            tempfile.TemporaryDirectory(prefix="sort-", dir=place) as runs,
+            tempfile.TemporaryDirectory(prefix="task-", dir=place) as scratch,
+        ):
+            writer = shuffle.SortedWriter(file, key, Path(runs))
+            counts = body(writer, Path(scratch))
             writer.close()
         file.close()
     except BaseException:

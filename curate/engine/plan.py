@@ -25,7 +25,7 @@ from curate import stages
 from curate.engine import shape
 from curate.errors import ConfigError, DataError
 from curate.io import side, unread
-from curate.io.files import is_remote, sha256_of
+from curate.io.files import content_of, is_remote, sha256_of, stamp_of
 from curate.io.inputs import InputFile, Slice
 from curate.io.opt_out import sha256_of_list
 from curate.io.sources import join
@@ -53,7 +53,7 @@ class Pass(msgspec.Struct, frozen=True, kw_only=True):
     step: int = -1  # phase: its global step ...
     phase: int = -1  # ... and which of its phases
     reads: int = -1  # pass whose records it reads (a phase's predecessor)
-    over: Literal["units", "ranges"] = "units"
+    over: Literal["units", "ranges", "whole"] = "units"
     final: bool = False
 
 
@@ -76,7 +76,7 @@ class Named(msgspec.Struct, frozen=True):
     def is_same(self) -> bool:
         """Whether the file has the planned content."""
         try:
-            now = os.stat(self.path).st_mtime_ns
+            now = stamp_of(self.path)
             return now == self.stamp or _sha256_then(self.path, now) == self.sha256
         except OSError:
             return False
@@ -84,7 +84,7 @@ class Named(msgspec.Struct, frozen=True):
 
 @lru_cache(4096)
 def _sha256_then(path: str, stamp: int) -> str:
-    return sha256_of(path)
+    return content_of(path)
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -282,7 +282,7 @@ def step_identity(step: Step, base: str) -> dict[str, Any]:
             name: version(name) for name in [*spec.libraries_used(config), *(["duckdb"] if step.when else [])]
         },
         # with the name: that of a list or of thresholds may say which language it is for
-        "files": [f"{Path(file).name} {sha256_of(Path(base) / file)}" for file in _files_of(spec, config)],
+        "files": [f"{Path(file).name} {content_of(Path(base) / file)}" for file in _files_of(spec, config)],
         "code": sha256_of(file) if file else "",
     }
 
@@ -293,12 +293,12 @@ def named_files(recipe: Recipe) -> tuple[Named, ...]:
     for step in recipe.steps:
         if step.stage != CHECKPOINT:
             paths = _files_of(step.spec(), step.settings())
-            found |= {os.path.join(recipe.base, path): sha256_of for path in paths}
+            found |= {os.path.join(recipe.base, path): content_of for path in paths}
     return tuple(_named(os.path.abspath(path), read) for path, read in found.items())
 
 
 def _named(path: str, read: Callable[[str], str]) -> Named:
-    stamp = os.stat(path).st_mtime_ns if os.path.exists(path) else 0  # reading says what is wrong
+    stamp = stamp_of(path) if os.path.exists(path) else 0  # reading says what is wrong
     return Named(path, read(path), stamp)
 
 

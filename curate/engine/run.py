@@ -340,9 +340,8 @@ class Runner:
         """The jobs of a pass that are not in its journal yet, and how many there are in all."""
         records = self._records(one)
         done = set(journal.units_done(folder))
-        if one.over == "ranges":
-            reads = self.totals[one.reads].records
-            ranges = shuffle.key_ranges(reads, RECORDS_PER_RANGE) if reads else []
+        if one.over != "units":
+            ranges = ranges_of(one, self.totals[one.reads].records)
             named = [(f"r{i:05d}", i, low, high) for i, (low, high) in enumerate(ranges)]
         else:
             named = [(unit, i, 0, shuffle.U64_MAX) for i, unit in enumerate(self._units(one))]
@@ -384,6 +383,13 @@ class Runner:
         ]  # fmt: skip
         self._do(jobs, lambda _: None, target)
         target.replace(MANIFEST, b"{}")
+
+
+def ranges_of(one: Pass, records: int) -> list[tuple[int, int]]:
+    """Key ranges of the tasks of a phase that reads so many records."""
+    if not records:
+        return []
+    return shuffle.key_ranges(records, records if one.over == "whole" else RECORDS_PER_RANGE)
 
 
 def load_user_stages(plan: Plan) -> None:

@@ -29,6 +29,26 @@ def sha256_of(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def content_of(path: str | Path) -> str:
+    """Hex sha256 of a local file, or of what names a folder: its `manifest.json`, else all its files."""
+    if not os.path.isdir(path):
+        return sha256_of(path)
+    files = _named_by(Path(path))
+    names = "".join(f"{file.relative_to(path)} {sha256_of(file)}\n" for file in files)
+    return hashlib.sha256(names.encode()).hexdigest()
+
+
+def stamp_of(path: str | Path) -> int:
+    """When a file, or what names a folder, was last written, in nanoseconds."""
+    files = _named_by(Path(path)) if os.path.isdir(path) else [Path(path)]
+    return max((os.stat(file).st_mtime_ns for file in files), default=0)
+
+
+def _named_by(folder: Path) -> list[Path]:
+    manifest = folder / "manifest.json"
+    return [manifest] if manifest.exists() else sorted(p for p in folder.rglob("*") if p.is_file())
+
+
 @contextlib.contextmanager
 def store_errors(address: str) -> Iterator[None]:
     """Whatever the library of a store raises comes as an OSError with an errno, as from a disk."""
