@@ -3,7 +3,8 @@
 import os
 from collections.abc import Sequence
 
-from curate.engine.plan import Plan, digest_of
+from curate.engine.fingerprints import digest_of
+from curate.engine.plan import Plan
 from curate.errors import ConfigError
 from curate.io.files import Folder, is_remote
 from curate.io.inputs import InputFile

@@ -12,12 +12,13 @@ from typing import Any
 import msgspec
 
 from curate.engine import shape
+from curate.engine.fingerprints import step_identity
 from curate.engine.forecast import Forecast, forecast
 from curate.engine.freeze import freeze
 from curate.engine.journal import MANIFEST
 from curate.engine.lock import is_dead, read_owner
 from curate.engine.log import Listener
-from curate.engine.plan import Plan, check_schema, step_identity
+from curate.engine.plan import Plan, check_schema
 from curate.engine.run import WORKER_MEMORY_MB, plan_or_resume, refuse_strangers, remove_dataset
 from curate.engine.unit import PLAN, pass_folder
 from curate.engine.workers import default_workers, os_error

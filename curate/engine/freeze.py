@@ -16,23 +16,19 @@ import pyarrow as pa
 import curate
 from curate.engine import shuffle
 from curate.engine.beside import check_corpus
-from curate.engine.journal import TMP
-from curate.engine.lock import LOCK
-from curate.engine.log import Listener
-from curate.engine.plan import (
+from curate.engine.fingerprints import (
     File,
-    Plan,
-    check_schema,
-    compile_passes,
-    encode_schema,
     inputs_digest,
     named_files,
-    pack_units,
     planned_file,
     recipe_digest,
     resolved,
     side_digests,
-)  # fmt: skip
+)
+from curate.engine.journal import TMP
+from curate.engine.lock import LOCK
+from curate.engine.log import Listener
+from curate.engine.plan import Plan, check_schema, compile_passes, encode_schema, pack_units
 from curate.engine.scan import FILE_ROWS, KEY, ScanJob, ids_path, scan_all
 from curate.engine.unit import DUPLICATES
 from curate.errors import ConfigError

@@ -11,12 +11,13 @@ import pyarrow as pa
 
 from curate import stages
 from curate.engine import beside, canaries, guards, journal, shuffle
+from curate.engine.fingerprints import named_files, recipe_digest
 from curate.engine.forecast import Limits, forecast
 from curate.engine.freeze import freeze, listing_changes, relocated
 from curate.engine.journal import MANIFEST, Entry, fault
 from curate.engine.lock import LOCK, InUse, Lock
 from curate.engine.log import LOGS, Listener, RunLog
-from curate.engine.plan import Pass, Plan, named_files, recipe_digest
+from curate.engine.plan import Pass, Plan
 from curate.engine.result import Result, judged, read_manifest, summarise
 from curate.engine.unit import PLAN, Job, pass_folder, read_plan
 from curate.engine.workers import Pool, Signals, Stopped, default_workers, os_error

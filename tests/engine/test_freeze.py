@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import curate.engine.plan as plan_module
+import curate.engine.fingerprints as fingerprints
 import curate.engine.run as engine
 from curate import stages
 from curate.child import Child
 from curate.engine import scan
+from curate.engine.fingerprints import recipe_digest
 from curate.engine.freeze import freeze, listing_changes, relocated
-from curate.engine.plan import recipe_digest
 from curate.engine.unit import UnitReport
 from curate.errors import ConfigError, DataError, RunError
 from curate.io import inputs
@@ -209,7 +209,7 @@ def test_a_pass_is_named_by_the_libraries_that_decide_its_bytes(
         {"jsonl": write_jsonl, "parquet": write_parquet}[input_format](file, [{"text": "a"}])
     made = recipe(file, tmp_path / "out", [{"clean_text": {}}, "checkpoint", {"sample": {}}], output=output)
     before = [one.fingerprint for one in planned(made).passes]
-    monkeypatch.setattr(plan_module, "version", lambda name: "99" if name == library else version(name))
+    monkeypatch.setattr(fingerprints, "version", lambda name: "99" if name == library else version(name))
     after = [one.fingerprint for one in planned(made).passes]
     assert [a != b for a, b in zip(after, before, strict=True)] == renamed
 

@@ -304,7 +304,7 @@ def test_a_recipe_says_which_file_of_thresholds_is_wrong(tmp_path: Path, text: s
 
 
 def test_thresholds_are_part_of_the_fingerprint_by_content_and_by_name(folder: str) -> None:
-    from curate.engine.plan import step_identity
+    from curate.engine.fingerprints import step_identity
     from curate.recipe.recipe import from_tree
     from curate.recipe.tree import Tree
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.engine.plan import step_identity
+from curate.engine.fingerprints import step_identity
 from curate.errors import ConfigError
 from curate.recipe.recipe import from_tree
 from curate.recipe.tree import Tree
