@@ -138,6 +138,15 @@ def print_summary(result: "Result") -> None:
         say(f"next       {result.next}")
 
 
+def in_canaries(counts: Mapping[str, int]) -> str:
+    """What became of planted rows: none of them was ever in the run itself."""
+    found = "all" if counts["found"] == counts["came"] else f"{counts['found']:,}"
+    return (
+        f"canaries: {counts['planted']:,} planted in a small run before this one; {counts['came']:,} came to the stage "
+        f"that must find them, {found} were found"
+    )
+
+
 def in_words(reason: str) -> str:
     """A rule's reason is a word; the text of a condition is what the row is not."""
     return reason if reason.isidentifier() else f"not {printable(reason)[:60]}"
@@ -174,6 +183,8 @@ class Progress:
                 self._told = time.monotonic()
                 sizes = f"{human_bytes(data['done_bytes'])} of {human_bytes(data['bytes'])}"
                 say(f"downloading: {data['done']:,} of {data['files']:,} files, {sizes}")
+        elif kind == "canaries" and not self.quiet:
+            say(in_canaries(data))
         elif kind == "plan" and not self.quiet:
             say(f"planning: {data['files']:,} files, {human_bytes(data['bytes'])}")
         elif kind == "pass":

@@ -84,6 +84,18 @@ def watch(
     return warnings
 
 
+def counts(out: Folder) -> dict[str, int]:
+    """Rows planted, those that came to the stage that must find them, and those it found; nothing without canaries."""
+    if not out.exists(FILE):
+        return {}
+    found = msgspec.json.decode(out.read(FILE), type=Canaries).found
+    return {
+        "planted": sum(f.rows for f in found),
+        "came": sum(f.came for f in found),
+        "found": sum(f.found for f in found),
+    }
+
+
 def _plant(
     rows: pa.Table, recipe: Recipe, stage_files: Sequence[str], max_memory_mb: int, scratch: Path
 ) -> Canaries:

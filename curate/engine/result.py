@@ -42,6 +42,7 @@ class Result(msgspec.Struct, kw_only=True):
     killed_ids: list[str] = []  # quarantined by deadline or memory
     missing: list[str] = []  # files asked for that were not at their source; `allow_missing` allows them
     passes: list[dict[str, Any]] = []
+    canaries: dict[str, int] = {}  # planted, came to their stage, found
     corpus: dict[
         str, str
     ] = {}  # `columns: new`: path (relative to here) and digest of what the columns belong to

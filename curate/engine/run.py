@@ -64,6 +64,7 @@ def run(
                 if plan.recipe.canaries:
                     for message in canaries.watch(plan, recipe, place, stage_files, max_memory_mb):
                         listen("warning", {"message": message})
+                    listen("canaries", canaries.counts(place))
                 if place is not out:
                     load_models(plan)
             started = time.perf_counter()
@@ -407,6 +408,7 @@ def publish(plan: Plan, out: Folder, runner: Runner, seconds: float, allowed: fl
     result = judged(summarise(plan, runner.totals, out.path), allowed)
     result.seconds = seconds
     result.fresh_units, result.fresh_bytes = runner.fresh_units, runner.fresh_bytes
+    result.canaries = canaries.counts(out)
     out.remove_all(journal.TMP)
     # DuckDB, pandas and pyarrow pass over folders that begin with `_`; the hub's `datasets` reads this instead.
     ending = plan.recipe.output.format

@@ -72,6 +72,7 @@
       ["quarantined", count(page.rows.quarantined), share(page.rows.quarantined, page.rows.in)], [page.tokens_counted ? "tokens kept" : "tokens kept, about", short(page.tokens), ""],
       ["text kept", bytes(page.text_bytes), ""], ["time", seconds(page.seconds), page.seconds ? `${bytes(page.bytes_in / page.seconds)}/s` : ""],
     ];
+    if (page.canaries.planted) tiles.push(["canaries found", `${count(page.canaries.found)} of ${count(page.canaries.came)}`, `${count(page.canaries.planted)} planted`]);
     if (page.rows.made) tiles.splice(1, 0, ["made", count(page.rows.made), ""]);
     $("tiles").replaceChildren(...tiles.map(([name, value, more]) => make("div", {}, make("dt", {}, name), make("dd", {}, `${value} `, make("small", {}, more)))));
   }

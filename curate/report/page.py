@@ -88,6 +88,7 @@ class Page(msgspec.Struct, kw_only=True):
     rows: dict[str, int]
     skipped: dict[str, int]
     quarantined: dict[str, int]
+    canaries: dict[str, int]  # planted, came, found; empty without
     dropped_kept: str  # full, keys, sample
     funnel: list[Funnel]
     reasons: list[Reason]
@@ -118,7 +119,7 @@ def gather(facts: Facts) -> Page:
         tokens=result.tokens or kept.tokens(per_char), tokens_counted=bool(result.tokens),
         rows={"in": result.rows.in_, "made": result.rows.made, "kept": result.rows.kept,
               "dropped": sum(dropped.values()), "quarantined": result.rows.quarantined},
-        skipped=result.rows.skipped, quarantined=result.quarantined,
+        skipped=result.rows.skipped, quarantined=result.quarantined, canaries=result.canaries,
         dropped_kept=mode if isinstance(mode, str) else "full" if mode is None else "sample",
         funnel=funnel, tokens_in=tokens_in, reasons=_reasons(facts, walked, rules), dimensions=counter.dimensions(),
         histograms=counter.histograms(rules),

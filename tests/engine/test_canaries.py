@@ -1,5 +1,6 @@
 """Canaries: each stage must find what was planted for it, and nothing of it comes into the output."""
 
+import gzip
 import json
 
 import pyarrow as pa
@@ -22,17 +23,34 @@ WORDS = (
 )
 
 
+def parquet(folder, texts, urls):
+    pq.write_table(pa.table({"text": texts, "url": urls}), folder / "rows.parquet")
+
+
+def jsonl(folder, texts, urls):
+    lines = (json.dumps({"content": text, "link": url}) for text, url in zip(texts, urls, strict=True))
+    (folder / "rows.jsonl").write_text("\n".join(lines))
+
+
+def warc(folder, texts, urls):
+    with gzip.open(folder / "pages.warc.gz", "wb") as file:
+        for number, (text, url) in enumerate(zip(texts, urls, strict=True)):
+            page = f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n{planted.page(text, '')}".encode()
+            file.write(
+                f"WARC/1.0\r\nWARC-Type: response\r\nWARC-Record-ID: <urn:{number}>\r\nWARC-Target-URI: {url}\r\n"
+                f"Content-Type: application/http; msgtype=response\r\nContent-Length: {len(page)}\r\n\r\n".encode()
+                + page + b"\r\n\r\n"
+            )  # fmt: skip
+
+
 @pytest.fixture
 def go(tmp_path):
     """Runs stages over rows that they keep, with canaries; gives the result, the folder and the warnings."""
 
-    def run_stages(stages, rows=120, source=None, **keys):
+    def run_stages(stages, rows=120, source=None, write=parquet, **keys):
         (tmp_path / "in").mkdir(exist_ok=True)
-        columns = {
-            "text": [f"Row {i} begins like every other one.\n{WORDS}" for i in range(rows)],
-            "url": [f"https://fine.org/{i}" for i in range(rows)],
-        }
-        pq.write_table(pa.table(columns), tmp_path / "in/rows.parquet")
+        texts = [f"Row {i} begins like every other one.\n{WORDS}" for i in range(rows)]
+        write(tmp_path / "in", texts, [f"https://fine.org/{i}" for i in range(rows)])
         reading = {"path": str(tmp_path / "in"), **(source or {})}
         tree = {"input": reading, "stages": stages, "canaries": True, **keys}
         warnings = []
@@ -79,11 +97,31 @@ def test_every_stage_finds_its_share_and_no_canary_is_seen_outside(go, tmp_path)
     assert warnings == []
     assert (result.rows.in_, result.rows.kept, result.rows.dropped) == (120, 120, {})
     assert result.rows.skipped == {}
+    assert result.canaries == {"planted": 96, "came": 96, "found": 96}
+    assert json.loads((out / "_curate/manifest.json").read_bytes())["canaries"] == result.canaries
     assert verify(out).problems == []
     texts = [row["text"] for file in out.glob("part-*.parquet") for row in pq.read_table(file).to_pylist()]
     assert len(texts) == 120
     assert not any("canary" in text for text in texts)
     assert not (out / "_dropped").exists()
+
+
+@pytest.mark.parametrize("write", [parquet, jsonl, warc])
+def test_duplicates_personal_data_banned_urls_and_opted_out_pages_in_every_format(go, tmp_path, write):
+    (tmp_path / "domains.txt").write_text("banned.com\n")
+    (tmp_path / "opt_out.txt").write_text("private.org\n")
+    source = {"opt_out": str(tmp_path / "opt_out.txt")}
+    if write is jsonl:
+        source["columns"] = {"text": "content", "url": "link"}
+    stages = [
+        *["extract"] * (write is warc), {"url_filter": {"domains": str(tmp_path / "domains.txt")}},
+        {"select": "url_filter_pass"}, "exact_dedup", "pii_mask",
+    ]  # fmt: skip
+    result, out, warnings = go(stages, source=source, write=write)
+    found = {name.partition(":")[0]: numbers for name, numbers in report(out).items()}
+    kinds = ("opted-out page", "banned domain", "duplicate", "e-mail address", "public IP address")
+    assert found == dict.fromkeys(kinds, (12, 12, 12))
+    assert (result.rows.in_, result.rows.kept, warnings) == (120, 120, [])
 
 
 # What the stage puts in is what was planted: it cannot be gone. Hosts are numbered from 0.
@@ -102,6 +140,7 @@ def test_a_stage_that_misses_its_share_stops_the_run_before_it_begins(go):
     result, out, warnings = go([BROKEN, "exact_dedup"], guards={"allow": ["canaries"]})
     assert (result.exit, result.rows.kept) == (0, 120)
     assert [message.endswith("(allowed)") for message in warnings] == [True]
+    assert result.canaries == {"planted": 24, "came": 24, "found": 12}
     assert report(out)["e-mail address: stages[0] (pii_mask)"] == (12, 12, 0)
 
 

@@ -10,4 +10,4 @@ from victims import STEPS, run
 @pytest.fixture(scope="session")
 def ruled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The dataset of all victims: read it, never change it."""
-    return run(tmp_path_factory.mktemp("ruled"), STEPS)
+    return run(tmp_path_factory.mktemp("ruled"), STEPS, canaries=True)

@@ -47,6 +47,7 @@ def test_it_is_drawn_from_two_files_alone(opened: Chromium) -> None:
     assert opened.ask("document.querySelectorAll('#histograms svg').length") == 22
     assert opened.ask("document.querySelectorAll('#histograms .limit').length") == 24
     assert "−13" in text(opened, "#funnel-rows")
+    assert "canaries found" in text(opened, "#tiles")
     assert opened.ask("document.documentElement.scrollWidth <= innerWidth")
 
 

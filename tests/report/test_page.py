@@ -55,6 +55,8 @@ def test_every_number_is_that_of_the_manifest(page: Page, manifest: dict[str, An
     assert (page.rows["in"], page.rows["kept"], page.rows["made"]) == (rows["in"], rows["kept"], rows["made"])
     assert page.rows["quarantined"] == rows["quarantined"]
     assert page.tokens == manifest["tokens"]
+    assert page.canaries == manifest["canaries"]
+    assert page.canaries["planted"] >= page.canaries["came"] == page.canaries["found"] > 0
     assert (page.text_bytes, page.bytes_in, page.seconds) == (
         manifest["text_bytes"], manifest["bytes_in"], manifest["seconds"],
     )  # fmt: skip

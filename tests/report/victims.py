@@ -40,7 +40,7 @@ def table() -> pa.Table:
     })  # fmt: skip
 
 
-def run(folder: Path, steps: list[Any], **output: Any) -> Path:
+def run(folder: Path, steps: list[Any], *, canaries: bool = False, **output: Any) -> Path:
     """Run a recipe on the table; returns the output."""
     import curate
 
@@ -51,6 +51,7 @@ def run(folder: Path, steps: list[Any], **output: Any) -> Path:
         "input": {"path": str(folder / "in.parquet"), "id": "key"},
         "stages": steps,
         "output": {"path": str(folder / "out"), **output},
+        "canaries": canaries,
     }
     curate.run(recipe, workers=1)
     return folder / "out"
