@@ -119,7 +119,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 )
 def gopher_quality(batch: pa.RecordBatch, config: Config) -> pa.RecordBatch:
     """Measure each text and judge it by the first rule it fails."""
-    from curate.kernels import gopher  # numba is loaded only where it runs
+    from curate.kernels import gopher_quality as kernel  # numba is loaded only where it runs
 
     texts = pc.fill_null(batch["text"], "")
     data, offsets = text_buffers(texts)
@@ -129,19 +129,19 @@ def gopher_quality(batch: pa.RecordBatch, config: Config) -> pa.RecordBatch:
         rows = _thresholds.by_row(config.thresholds, batch["lang"], BY_LANGUAGE)
         stop_words, group, bounds = rows.stop_words, rows.group, rows.bounds
         refused[_thresholds.NO_THRESHOLDS] = rows.missing
-    counts = gopher.quality_counts(  # (counts, n)
+    counts = kernel.quality_counts(  # (counts, n)
         data, offsets, stop_words, group, found.given, config.distinct_stop_words
     ).T
-    words, tokens, lines = counts[gopher.WORDS], counts[gopher.TOKENS], counts[gopher.LINES]
+    words, tokens, lines = counts[kernel.WORDS], counts[kernel.TOKENS], counts[kernel.LINES]
     measured = {
         "num_words": words.astype(float),
-        "mean_word_chars": ratio(counts[gopher.WORD_CHARS], words),
-        "hash_ratio": ratio(counts[gopher.HASHES], tokens),
-        "ellipsis_ratio": ratio(counts[gopher.ELLIPSES], tokens),
-        "bullet_lines_ratio": ratio(counts[gopher.BULLET_LINES], lines),
-        "ellipsis_lines_ratio": ratio(counts[gopher.ELLIPSIS_LINES], lines),
-        "alpha_words_ratio": ratio(counts[gopher.ALPHA_TOKENS], tokens),
-        "num_stop_words": counts[gopher.STOP_WORDS].astype(float),
+        "mean_word_chars": ratio(counts[kernel.WORD_CHARS], words),
+        "hash_ratio": ratio(counts[kernel.HASHES], tokens),
+        "ellipsis_ratio": ratio(counts[kernel.ELLIPSES], tokens),
+        "bullet_lines_ratio": ratio(counts[kernel.BULLET_LINES], lines),
+        "ellipsis_lines_ratio": ratio(counts[kernel.ELLIPSIS_LINES], lines),
+        "alpha_words_ratio": ratio(counts[kernel.ALPHA_TOKENS], tokens),
+        "num_stop_words": counts[kernel.STOP_WORDS].astype(float),
     }
     for statistic in OF_WORDS:
         measured[statistic][found.refused] = np.nan

@@ -92,23 +92,23 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 )
 def gopher_repetition(batch: pa.RecordBatch, config: Config) -> pa.RecordBatch:
     """Measure each text and judge it by the first rule it fails."""
-    from curate.kernels import gopher  # numba is loaded only where it runs
+    from curate.kernels import gopher_repetition as kernel  # numba is loaded only where it runs
 
     texts = pc.fill_null(batch["text"], "")
     found = find_words(texts, config)
-    counts = gopher.repetition_counts(*text_buffers(texts), found.given).T  # (counts, n)
-    chars = counts[gopher.CHARS]
+    counts = kernel.repetition_counts(*text_buffers(texts), found.given).T  # (counts, n)
+    chars = counts[kernel.CHARS]
     measured = {
         "num_chars": chars.astype(float),
-        "dup_paragraphs_ratio": ratio(counts[gopher.DUP_PARAGRAPHS], counts[gopher.PARAGRAPHS]),
-        "dup_paragraph_chars_ratio": ratio(counts[gopher.DUP_PARAGRAPH_CHARS], chars),
-        "dup_lines_ratio": ratio(counts[gopher.DUP_LINES], counts[gopher.LINE_SPLITS]),
-        "dup_line_chars_ratio": ratio(counts[gopher.DUP_LINE_CHARS], chars),
+        "dup_paragraphs_ratio": ratio(counts[kernel.DUP_PARAGRAPHS], counts[kernel.PARAGRAPHS]),
+        "dup_paragraph_chars_ratio": ratio(counts[kernel.DUP_PARAGRAPH_CHARS], chars),
+        "dup_lines_ratio": ratio(counts[kernel.DUP_LINES], counts[kernel.LINE_SPLITS]),
+        "dup_line_chars_ratio": ratio(counts[kernel.DUP_LINE_CHARS], chars),
     }
     for n in range(2, 5):
-        measured[f"top_{n}gram_chars_ratio"] = ratio(counts[gopher.TOP_GRAM + n], chars)
+        measured[f"top_{n}gram_chars_ratio"] = ratio(counts[kernel.TOP_GRAM + n], chars)
     for n in range(5, 11):
-        measured[f"dup_{n}gram_chars_ratio"] = ratio(counts[gopher.DUP_GRAM + n], chars)
+        measured[f"dup_{n}gram_chars_ratio"] = ratio(counts[kernel.DUP_GRAM + n], chars)
     for statistic in OF_WORDS:
         measured[statistic][found.refused] = np.nan
     bounds, refused = {}, {NO_WORD_SPLITTER: found.refused}
