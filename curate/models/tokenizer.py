@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from curate.errors import ModelError
 
 
@@ -43,4 +46,11 @@ class Tokenizer:
         return [
             len(encoding)
             for encoding in self._library.encode_batch_fast(list(texts), add_special_tokens=False)
+        ]
+
+    def tokens(self, texts: Sequence[str]) -> list[tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]]:
+        """Ids (n,) of each text's tokens, and the characters each comes from (n, 2), without special tokens."""
+        return [
+            (np.array(encoding.ids, np.uint64), np.array(encoding.offsets, np.int64).reshape(-1, 2))
+            for encoding in self._library.encode_batch(list(texts), add_special_tokens=False)
         ]
