@@ -1,0 +1,358 @@
+"""Keeps one of the documents that are nearly the same: those that share most of their word n-grams.
+
+Paper   Broder 1997 (MinHash), Indyk and Motwani 1998 (bands); as in Penedo et al. 2024 (FineWeb), arXiv:2406.17557
+Method  MinHash signatures cut into bands propose pairs; a pair is a duplicate when the true Jaccard similarity of its
+        n-gram sets reaches `threshold`. Documents that hang together by proposals are walked in the order of `keep`:
+        one is kept unless it is a duplicate of one kept before it, so nothing goes by way of a chain of others
+Reads   text, large_string (n,), nulls allowed; `date` for `keep: newest`; the columns of `highest` and `scope`
+Writes  minhash_dedup_cluster_size  int64 (n,), documents that this one stands for, itself among them; null for null text
+        minhash_dedup_cluster_id    string (n,), its own id; null for null text
+Rows    drops duplicates: drop_reason `near_duplicate`, `duplicate` for documents too short for an n-gram; kept_id the
+        survivor, drop_value their Jaccard, drop_threshold `threshold`
+Words   as `curate.kernels.shingles` has them: case and punctuation folded unless `fold` says otherwise; each character
+        of a script without spaces is a word
+Differs documents of fewer than `ngram` words go only where another has the same words (FineWeb keeps them all), those
+        without words where the text is the same, byte for byte. Rows with null text are all kept
+Misses  a pair is proposed with a probability that grows with its similarity: `curate check` prints it
+Fails   ConfigError at load for options that exclude each other; at plan when no bands reach `recall`, a column is not
+        there, `highest` is no number, `scope` cannot be compared, or `keep: newest` has no `date` as text
+"""
+
+import importlib.util
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+
+from curate.errors import ConfigError, DataError
+from curate.schema import text_buffers
+from curate.stage import Inputs, Out, Phase, Task, global_stage
+from curate.stages._minhash_links import Buckets, Components, Places
+from curate.stages._minhash_walk import Walk, packed, tables
+from curate.stages.exact_dedup import Upcoming, date_key, digests, is_comparable
+
+HEADER = b"minhash"  # its key in the metadata of signature files
+SHOWN = (0.8, 0.85, 0.9)  # similarities whose recall `check` prints
+WORST = np.int64(2**63 - 1)  # rank of what has no value
+NO_SCOPE = np.uint64(0x5851F42D4C957F2D)  # hash of a null
+
+
+class Highest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    highest: str  # column of numbers; null and NaN come last
+
+
+class Novel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    max_novel_tokens: int  # distinct words that the dropped may have and the kept has not
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    threshold: float = 0.8  # Jaccard similarity from which documents are duplicates
+    recall: float = 0.95  # share of the pairs at the threshold that the bands are to propose
+    num_perm: int = 128  # places of a signature; bands x rows is at most this
+    bands: int | None = None  # given with `rows`, instead of planning them by `recall`
+    rows: int | None = None  # places of a signature per band
+    scheme: Literal["fast", "affine32", "datasketch"] = "fast"  # datasketch: bit for bit its signatures
+    ngram: int = 5  # words of a shingle
+    fold: tuple[Literal["case", "accents", "punctuation", "digits"], ...] = ("case", "punctuation")  # ignored
+    seed: int = 1  # of the permutations
+    keep: Literal["first", "longest", "newest"] | Highest = "first"  # or {highest: COLUMN}: who survives
+    verify: bool | Novel = (
+        True  # compare true sets; {max_novel_tokens: N} keeps documents with more new words
+    )
+    scope: str | None = None  # column: only documents of the same value are duplicates
+
+    def __post_init__(self) -> None:
+        if not (0 < self.threshold <= 1 and 0 < self.recall < 1):
+            raise ConfigError("`threshold` lies in (0, 1] and `recall` in (0, 1)")
+        if self.num_perm < 1 or self.ngram < 1:
+            raise ConfigError("`num_perm` and `ngram` are 1 or more")
+        if (self.bands is None) != (self.rows is None):
+            raise ConfigError(
+                "`bands` and `rows` are given together", hint="or leave both out: `recall` plans them"
+            )
+        if self.bands is not None and not 1 <= self.bands * (self.rows or 0) <= self.num_perm:
+            raise ConfigError(
+                f"{self.bands} bands of {self.rows} rows do not fit into `num_perm: {self.num_perm}`",
+                hint=f"bands x rows is {self.bands * (self.rows or 0)}: raise `num_perm` to it",
+            )
+        if isinstance(self.verify, Novel) and self.verify.max_novel_tokens < 0:
+            raise ConfigError("`max_novel_tokens` is 0 or more", hint="`verify: true` does not count them")
+
+
+def plan_of(config: Config) -> tuple[int, int]:
+    """(bands, rows). ConfigError where none reach `recall`."""
+    from curate.kernels.minhash import datasketch_plan, plan
+
+    if config.bands is not None and config.rows is not None:
+        return config.bands, config.rows
+    if config.scheme == "datasketch":
+        return datasketch_plan(config.threshold, config.num_perm)
+    return plan(config.threshold, config.recall, config.num_perm)
+
+
+def header(config: Config) -> dict[str, Any]:
+    """What two signatures must have in common to be compared."""
+    bands, rows = plan_of(config)
+    return {
+        "scheme": config.scheme, "seed": config.seed, "num_perm": config.num_perm, "bands": bands, "rows": rows,
+        "ngram": config.ngram, "fold": sorted(config.fold),
+    }  # fmt: skip
+
+
+def check_header(found: Mapping[bytes, bytes] | None, config: Config) -> None:
+    """DataError when signatures were made in another way than the Config says."""
+    ours = msgspec.json.encode(header(config))
+    theirs = (found or {}).get(HEADER, b"none")
+    if theirs != ours:
+        raise DataError(
+            f"signatures were made as {theirs.decode()}, and asked for as {ours.decode()}",
+            hint="give the stage the same options, or make the signatures anew",
+        )
+
+
+def notes(config: Config) -> list[str]:
+    """The plan, and what it finds."""
+    from curate.kernels.minhash import predicted_recall
+
+    bands, rows = plan_of(config)
+    found = ", ".join(f"{predicted_recall(s, bands, rows):.3f} at {s}" for s in SHOWN)
+    return [f"{bands} bands x {rows} rows; share of pairs found by their Jaccard: {found}"]
+
+
+def columns_read(config: Config) -> list[str]:
+    named = [config.keep.highest] if isinstance(config.keep, Highest) else []
+    named += ["date"] if config.keep == "newest" else []
+    return ["text", *named, *([config.scope] if config.scope else [])]
+
+
+def libraries(config: Config) -> list[str]:
+    planned = config.scheme == "datasketch" and config.bands is None
+    return ["xxhash", *(["datasketch"] if planned else [])]
+
+
+def check(config: Config, columns: Mapping[str, pa.DataType]) -> None:
+    """Refuse columns of a type that cannot be ordered or compared, and bands that cannot be had."""
+    if "datasketch" in libraries(config) and importlib.util.find_spec("datasketch") is None:
+        raise ConfigError(
+            "`scheme: datasketch` takes its bands from datasketch, which is not there",
+            hint="`pip install datasketch`, or give `bands` and `rows`",
+        )
+    plan_of(config)
+    if isinstance(config.keep, Highest):
+        kind = columns[config.keep.highest]
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+            raise ConfigError(f"`highest: {config.keep.highest}` is {kind}, no number", hint="name a score")
+    if config.keep == "newest" and columns["date"] not in (pa.string(), pa.large_string()):
+        raise ConfigError(
+            f"`keep: newest` needs `date` as text, and it is {columns['date']}",
+            hint="write it as 2026-11-20 or 2026-11-20T08:00:00Z",
+        )
+    if config.scope and not is_comparable(columns[config.scope]):
+        raise ConfigError(
+            f"`scope: {config.scope}` is {columns[config.scope]}, which cannot be compared",
+            hint="name a column of texts or numbers, such as lang or source",
+        )
+
+
+def sign(task: Task, inputs: Inputs, out: Out, config: Config) -> Mapping[str, int]:
+    """Per unit: (key, rank, order) of each document and band, in the order of the key."""
+    signer = Signer(config)
+    documents = short = 0
+    for batch in inputs.batches():
+        if batch.column("text").null_count:
+            batch = batch.filter(batch.column("text").is_valid())
+        signed = signer.of(batch, sets=False)
+        keys, is_short = scoped(signed.bands, batch, config), signed.short
+        rows = np.concatenate([np.repeat(np.flatnonzero(~is_short), keys.shape[1]), np.flatnonzero(is_short)])
+        key = np.concatenate([keys[~is_short].ravel(), keys[is_short, 0]])
+        order, ranked = batch.column("order").to_numpy(), rank(batch, config)
+        out.write(signer.marked(pa.table({"key": key, "rank": ranked[rows], "order": order[rows]})))
+        documents, short = documents + batch.num_rows, short + int(is_short.sum())
+    return {"documents": documents, "short": short}
+
+
+def band(task: Task, inputs: Inputs, out: Out, config: Config) -> Mapping[str, int]:
+    """Per range of keys: links of the first document of a bucket with the others."""
+    buckets = Buckets()
+    for table in inputs.merged():
+        check_header(table.schema.metadata, config)
+        out.write(buckets.next(table))
+    return {"links": buckets.links}
+
+
+def component(task: Task, inputs: Inputs, out: Out, config: Config) -> Mapping[str, int]:
+    """Over all links: which component each linked document is of."""
+    components = Components(Places(inputs.merged()), out.scratch)
+    for table in inputs.merged():
+        components.link(table)
+    for table in components.members():
+        out.write(table)
+    return {
+        "linked": components.linked,
+        "components": components.count,
+        "largest_component": components.largest,
+    }
+
+
+def gather(task: Task, inputs: Inputs, out: Out, config: Config) -> Mapping[str, int]:
+    """Per unit: what the walk needs of each linked document."""
+    signer, upcoming = Signer(config), Upcoming(inputs.merged())
+    for batch in inputs.batches():
+        order = batch.column("order").to_numpy()
+        found = upcoming.up_to(int(order[-1])) if len(order) else None
+        if found is None:
+            continue
+        linked = batch.select(["id", *columns_read(config)]).take(
+            pa.array(np.searchsorted(order, found["order"].to_numpy()))
+        )
+        signed = signer.of(linked, sets=config.verify is not False)
+        n, bands = signed.bands.shape
+        table = pa.table({
+            "component": found["component"], "rank": rank(linked, config), "order": found["order"],
+            "id": linked.column("id"), "digest": signed.digests,
+            "bands": packed(signed.bands, np.arange(n + 1) * bands), "shingles": signed.shingles, "words": signed.words,
+        })  # fmt: skip
+        out.write(signer.marked(table))
+    return {}
+
+
+def cluster(task: Task, inputs: Inputs, out: Out, config: Config) -> Mapping[str, int]:
+    """Per range of components: each document that goes, with who is kept; each one kept for others, with how many."""
+    novel = config.verify.max_novel_tokens if isinstance(config.verify, Novel) else -1
+    walk = Walk(config.threshold, novel, config.verify is not False, out.scratch)
+    for table in tables(walk, inputs.merged()):
+        out.write(table)
+    return walk.counts()
+
+
+def apply(task: Task, inputs: Inputs, out: Out, config: Config) -> Mapping[str, int]:
+    """Per unit: keep survivors and drop the others."""
+    upcoming = Upcoming(inputs.merged())
+    for batch in inputs.batches():
+        order = batch.column("order").to_numpy()
+        found = upcoming.up_to(int(order[-1])) if len(order) else None
+        size = np.ones(len(order), np.int64)
+        if found is not None:
+            at = np.searchsorted(order, found["order"].to_numpy())
+            size[at] = found["size"].to_numpy()
+        kept = pa.array(size > 0)
+        null = batch.column("text").is_null()
+        marked = batch.append_column("minhash_dedup_cluster_size", pa.array(size, mask=null.to_numpy(False)))
+        own = pc.if_else(null, pa.scalar(None, pa.string()), batch.column("id"))
+        out.keep(marked.append_column("minhash_dedup_cluster_id", own).filter(kept))
+        if found is not None:
+            lost = found.filter(pc.equal(found["size"], 0)).combine_chunks()
+            dropped = batch.filter(pc.invert(kept))
+            out.drop(dropped, _reasons(dropped, lost, config))
+    return {}
+
+
+def _reasons(dropped: pa.RecordBatch, lost: pa.Table, config: Config) -> Mapping[str, pa.Array]:
+    jaccard = pc.if_else(pc.is_nan(lost["jaccard"]), pa.scalar(None, pa.float64()), lost["jaccard"])
+    reason = pc.if_else(lost["short"], "duplicate", "near_duplicate")
+    return {
+        "drop_reason": reason.combine_chunks().cast(pa.string()), "kept_id": lost["kept_id"].combine_chunks(),
+        "drop_value": jaccard.combine_chunks(),
+        "drop_threshold": pa.array(np.full(dropped.num_rows, config.threshold)),
+    }  # fmt: skip
+
+
+minhash_dedup = global_stage(
+    "minhash_dedup", version=1, config=Config, reads=columns_read, libraries=libraries,
+    writes={"minhash_dedup_cluster_size": pa.int64(), "minhash_dedup_cluster_id": pa.string()},
+    phases=[
+        Phase(sign, "units", ("key", "rank", "order")), Phase(band, "ranges", ("a", "b")),
+        Phase(component, "whole", ("order",)), Phase(gather, "units", ("component", "rank", "order")),
+        Phase(cluster, "ranges", ("order",)), Phase(apply, "units"),
+    ],
+    check=check, notes=notes,
+)  # fmt: skip
+
+
+class Signed(msgspec.Struct):
+    """n documents as the stage compares them."""
+
+    bands: npt.NDArray[np.uint64]  # (n, bands) keys; the digest where a document is too short to shingle
+    digests: npt.NDArray[np.uint64]  # (n,) of the words; of the bytes where there are none
+    short: npt.NDArray[np.bool_]  # (n,)
+    shingles: pa.Array  # packed sets; empty unless asked for
+    words: pa.Array  # packed sets; empty unless novel ones are counted
+
+
+class Signer:
+    """Makes what a Config says of documents."""
+
+    def __init__(self, config: Config) -> None:
+        from curate.kernels.minhash import permutations
+        from curate.kernels.shingles import Normal
+
+        self._config = config
+        self._bands, self._rows = plan_of(config)
+        drawn, used = permutations(config.scheme, config.num_perm, config.seed), self._bands * self._rows
+        self._permutations = drawn._replace(a=drawn.a[:used], b=drawn.b[:used])
+        self._normal = Normal(**{part: part in config.fold for part in Normal._fields})
+        self._metadata = {HEADER: msgspec.json.encode(header(config))}
+
+    def marked(self, table: pa.Table) -> pa.Table:
+        """The table with the header of its signatures."""
+        return table.replace_schema_metadata(self._metadata)
+
+    def of(self, batch: pa.RecordBatch, sets: bool) -> Signed:
+        """Keys of the documents of a batch without null texts; with `sets` what is compared as well."""
+        from curate.kernels.minhash import band_keys, signatures
+        from curate.kernels.shingles import shingles
+
+        config, column = self._config, batch.column("text")
+        data, offsets = text_buffers(column)
+        signed = signatures(data, offsets, self._permutations, config.ngram, self._normal)
+        digest = signed.digests.copy()
+        for row in np.flatnonzero(signed.words == 0):
+            digest[row] = xxhash.xxh3_64_intdigest(data[offsets[row] : offsets[row + 1]].tobytes())
+        keys, short = band_keys(signed.signatures, self._bands, self._rows), signed.words < config.ngram
+        keys[short] = digest[short, None]
+        empty = packed(np.empty(0, np.uint64), np.zeros(batch.num_rows + 1, np.int64))
+        found = shingles(data, offsets, config.ngram, self._normal) if sets else None
+        words = (
+            shingles(data, offsets, 1, self._normal) if isinstance(config.verify, Novel) and sets else None
+        )
+        return Signed(
+            keys, digest, short,
+            packed(found.hashes, found.offsets) if found else empty,
+            packed(words.hashes, words.offsets) if words else empty,
+        )  # fmt: skip
+
+
+def scoped(keys: npt.NDArray[np.uint64], batch: pa.RecordBatch, config: Config) -> npt.NDArray[np.uint64]:
+    """Keys that meet only within a value of `scope`; (n, bands)."""
+    if not config.scope:
+        return keys
+    column = batch.column(config.scope)
+    values = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    hashes, _, _ = digests(values.dictionary)
+    index = values.indices
+    of_row = np.append(hashes, NO_SCOPE)[pc.fill_null(index, len(hashes)).to_numpy()]
+    return np.asarray(keys ^ of_row[:, None], np.uint64)
+
+
+def rank(batch: pa.RecordBatch, config: Config) -> npt.NDArray[np.int64]:
+    """Smaller is better; ties go to the earlier row."""
+    if config.keep == "first":
+        return np.zeros(batch.num_rows, np.int64)
+    if config.keep == "longest":
+        return -np.diff(text_buffers(batch.column("text"))[1])
+    if config.keep == "newest":
+        return np.array([-date_key(d) for d in batch.column("date").to_pylist()], np.int64)
+    assert isinstance(config.keep, Highest)
+    column = batch.column(config.keep.highest)
+    null = column.is_null().to_numpy(False)
+    if pa.types.is_signed_integer(column.type):
+        number = column.fill_null(0).to_numpy().astype(np.int64)
+        return np.where(null, WORST, ~number)
+    value = column.cast(pa.float64()).fill_null(np.nan).to_numpy(False) + 0.0  # no negative zero
+    bits = value.view(np.int64)
+    return np.where(np.isnan(value), WORST, ~(bits ^ (bits >> 63 & WORST)))
