@@ -61,9 +61,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     fold: tuple[Literal["case", "accents", "punctuation", "digits"], ...] = ("case", "punctuation")  # ignored
     seed: int = 1  # of the permutations
     keep: Literal["first", "longest", "newest"] | Highest = "first"  # or {highest: COLUMN}: who survives
-    verify: bool | Novel = (
-        True  # compare true sets; {max_novel_tokens: N} keeps documents with more new words
-    )
+    verify: bool | Novel = True  # by true sets; {max_novel_tokens: N} keeps what has more new words
     scope: str | None = None  # column: only documents of the same value are duplicates
 
     def __post_init__(self) -> None:
