@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from curate.cli import ls
+from curate.cli.options import Sides
 from curate.cli.why import why
 from curate.errors import ConfigError
 
@@ -22,15 +23,6 @@ TABLE_ROWS = 1000  # in a table; --json prints all
 DROP_COLUMNS = ("drop_stage", "drop_reason", "drop_value", "drop_threshold", "kept_id")
 
 Directory = Annotated[str, typer.Argument(metavar="DIR", help="Output folder of a run.", show_default=False)]
-
-Sides = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--with",
-        metavar="DIR",
-        help="Join the side columns that a run with `columns: new` wrote; repeatable.",
-    ),
-]
 
 
 def register(app: typer.Typer) -> None:

@@ -6,6 +6,7 @@ import typer
 
 from curate.cli.diff import diff
 from curate.cli.init import init
+from curate.cli.options import Sides
 from curate.cli.threshold import threshold
 from curate.errors import ConfigError
 
@@ -23,6 +24,7 @@ def report(
     output: Annotated[
         str, typer.Option("-o", "--output", metavar="FILE", help="The page; its script is written beside it.")
     ] = "report.html",
+    sides: Sides = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="What the page shows, as one JSON object on stdout; no page.")
     ] = False,
@@ -39,6 +41,7 @@ def report(
     from pathlib import Path
 
     from curate.cli.console import print_json, say
+    from curate.cli.dataset import Dataset
     from curate.report.facts import read_facts
     from curate.report.page import gather, write
 
@@ -47,7 +50,7 @@ def report(
         raise ConfigError(f"no such folder: {target.parent}", hint="make it first, or give another -o")
     if not as_json and (target.is_dir() or target.suffix.lower() not in (".html", ".htm")):
         raise ConfigError(f"the page cannot be `{output}`", hint="-o report.html")
-    page = gather(read_facts(folder))
+    page = gather(read_facts(folder), Dataset(folder, sides or ()).sides)
     if as_json:
         print_json(page)
         return

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from curate.cli.options import Sides
 from curate.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,13 +34,17 @@ def threshold(
         float | None, typer.Option("--at", help="Cut here, instead of --keep.", show_default=False)
     ] = None,
     low: Annotated[bool, typer.Option("--low", help="The lowest scores are the best.")] = False,
+    sides: Sides = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Show what a cut on a score would keep by source, language, length and year; nothing is dropped.
 
     Example: curate threshold out/quickstart --score lang_score --keep 0.1
     """
+    from tempfile import TemporaryDirectory
+
     from curate.cli.console import print_json
+    from curate.cli.dataset import Dataset
     from curate.report.cut import Cutter
     from curate.report.facts import read_facts
 
@@ -49,9 +54,10 @@ def threshold(
         raise ConfigError("--keep 0 keeps nothing", hint="--keep 0.1")
     if keep_tokens and keep is None:
         raise ConfigError("--keep-tokens says what --keep is a share of", hint="--keep 0.1 --keep-tokens")
-    cutter = Cutter(read_facts(folder), score, low)
-    line = cutter.cut_for(keep, keep_tokens) if keep is not None else float(at or 0)
-    cut = cutter.apply(line, asked=keep, of_tokens=keep_tokens)
+    with TemporaryDirectory(prefix="curate-threshold-") as scratch:
+        cutter = Cutter(read_facts(folder), score, low, Dataset(folder, sides or ()).sides, scratch)
+        line = cutter.cut_for(keep, keep_tokens) if keep is not None else float(at or 0)
+        cut = cutter.apply(line, asked=keep, of_tokens=keep_tokens)
     if as_json:
         print_json(cut)
     else:

@@ -1,11 +1,12 @@
 """`curate why`: what became of one document, and what every step of the recipe said of it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from curate.cli.options import Sides
 from curate.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,9 +36,12 @@ def why(
         str,
         typer.Argument(metavar="DOC_ID", help="The id or the source_id of a document.", show_default=False),
     ],
+    sides: Sides = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Say where a document ended and what every step said of it, each value beside its bound.
+
+    With side columns also what the steps said that wrote them.
 
     Example: curate why out/quickstart 3f9c0a6e5d1b4c27
 
@@ -48,12 +52,14 @@ def why(
 
     if any("\ud800" <= c <= "\udfff" for c in row_id):
         raise ConfigError(f"the id is not text: {printable(row_id)}", hint="write it in UTF-8")
-    dataset = Dataset(folder)
+    dataset = Dataset(folder, sides or ())
     found, found_by = find(dataset, row_id), "id"
     if not found:
         same = _same_source_id(dataset, row_id)
         found, found_by = [finding for i in same for finding in find(dataset, i)], "source_id"
     findings = [_with_kept(dataset, _with_verdicts(dataset, finding)) for finding in found]
+    for finding in findings:
+        finding["with"] = list(_beside(dataset, finding))
     status = findings[0]["status"] if findings else "unknown"
     code = FOUND if findings else NOT_FOUND
     if as_json:
@@ -130,6 +136,17 @@ def _with_kept(dataset: "Dataset", finding: dict[str, Any]) -> dict[str, Any]:
     return {**finding, "row": row, "kept": fate}
 
 
+def _beside(dataset: "Dataset", finding: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What the runs that wrote side columns said of a kept row; nothing of rows that they never had."""
+    from curate.cli.dataset import Dataset
+
+    for side in dataset.sides if finding["status"] == "kept" else []:
+        other = Dataset(side.path)
+        for found in find(other, finding["row"]["id"]):
+            said = _with_verdicts(other, {**found, "row": {**finding["row"], **found["row"]}})
+            yield {"output": side.path, **said, "row": found["row"]}
+
+
 def _print_finding(finding: dict[str, Any]) -> None:
     from curate.cli.console import cell, table
 
@@ -145,12 +162,19 @@ def _print_finding(finding: dict[str, Any]) -> None:
     shown = {name for one in finding["verdicts"] for name in one.columns} | set(_SAID)
     lines += [(n, cell(value, 200)) for n, value in row.items() if n not in shown and value is not None]
     print("\n".join(table(lines)) + "\n")
-    width = max((len(one.name) for one in finding["verdicts"]), default=0)
-    for one in finding["verdicts"]:
+    _print_verdicts(finding["verdicts"])
+    for other in finding["with"]:
+        print(f"with {other['output']}: {other['status']}")
+        _print_verdicts(other["verdicts"])
+
+
+def _print_verdicts(said: "Sequence[Verdict]") -> None:
+    width = max((len(one.name) for one in said), default=0)
+    for one in said:
         print(f"{one.step:02d} {one.name:{width}}  {_said(one)}")
         for line in _lines(one):
             print(f"     {line}")
-    if finding["verdicts"]:
+    if said:
         print()
 
 

@@ -8,7 +8,6 @@ from curate.engine.plan import Plan
 from curate.errors import ConfigError
 from curate.io.files import Folder, is_remote
 from curate.io.inputs import InputFile
-from curate.io.sources import join
 from curate.recipe.recipe import Recipe
 
 VIEW = "_curate/view.sql"
@@ -40,19 +39,31 @@ def corpus_of(plan: Plan, out: Folder) -> dict[str, str]:
 
 
 def view_sql(plan: Plan, out: Folder) -> bytes:
-    """A view `docs` for plain DuckDB: the corpus with the new columns."""
-    files = ",\n    ".join(_quoted(join(plan.root, file.name)) for file in plan.files)
+    """A view `docs` for plain DuckDB: the corpus with the new columns. Where both are local it may be moved with them."""
+    here = str(out.local or out.path)
+    local = out.local and not is_remote(plan.root)
     own = (plan.recipe.input.id_column or "id").replace('"', '""')
-    parts = _quoted(f"{out.local or out.path}/part-*.parquet")
-    return f"""-- duckdb -init {out.local or out.path}/{VIEW}
--- Absolute paths, of the day it was written; the corpus of then, so a row of another one may be missing here.
+    names = ",\n    ".join(_quoted(file.name) for file in plan.files)
+    side = f"coalesce(getvariable('curate_side'), {_quoted(here)})" if out.local else _quoted(here)
+    corpus = f"{side} || {_quoted('/' + os.path.relpath(plan.root, here))}" if local else _quoted(plan.root)
+    return f"""-- duckdb -init {here}/{VIEW}
+{_MOVABLE.format(view=VIEW, here=_quoted(here), file=_quoted(f"{here}/{VIEW}")) if out.local else ""}\
+-- The corpus of the day it was written: a row of another one may be missing here.
 CREATE OR REPLACE VIEW docs AS
 SELECT corpus.*, side.* EXCLUDE (id)
-FROM read_parquet([
-    {files}
-  ], union_by_name = true) AS corpus
-LEFT JOIN read_parquet({parts}) AS side ON CAST(corpus."{own}" AS VARCHAR) = side.id;
+FROM read_parquet([{corpus} || '/' || name FOR name IN [
+    {names}
+  ]], union_by_name = true) AS corpus
+LEFT JOIN read_parquet({side} || '/part-*.parquet') AS side ON CAST(corpus."{own}" AS VARCHAR) = side.id;
 """.encode()
+
+
+# DuckDB reads a relative path from where it was begun, not from where this file lies.
+_MOVABLE = """\
+-- Moved, corpus and side columns together? Begin DuckDB in the folder of the side columns (duckdb -init {view}), or say
+-- where it is after this file: SET VARIABLE curate_side = 'new/place';
+SET VARIABLE curate_side = (SELECT if(count(*) > 0, {here}, '.') FROM glob({file}));
+"""
 
 
 def _quoted(text: str) -> str:

@@ -5,7 +5,7 @@ larger dataset is counted bucket by bucket of the values' hash, each with a look
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -142,20 +142,24 @@ class Counter:
         ordered = sorted(values.values(), key=lambda value: value.name) if name == "year" else values.values()
         return Dimension(name=name, values=[*ordered, *([rest] if rest.others else [])])
 
-    def histograms(self, rules: Iterable[Rule]) -> list[Histogram]:
-        """One for each column that has a threshold and is in the data."""
+    def histograms(self, rules: Iterable[Rule], scores: Mapping[str, str] | None = None) -> list[Histogram]:
+        """One for each column that has a threshold and is in the data, and for each of `scores`: column -> its step."""
         by_column: dict[str, list[Rule]] = {}
         for rule in rules:
             by_column.setdefault(rule.column, []).append(rule)
-        found = (self._histogram(column, marks) for column, marks in by_column.items())
+        found = [self._histogram(column, marks[0].stage, marks) for column, marks in by_column.items()]
+        found += [self._histogram(column, stage, []) for column, stage in (scores or {}).items()]
         return [one for one in found if one]
 
-    def _histogram(self, column: str, rules: Sequence[Rule]) -> Histogram | None:
+    def _histogram(self, column: str, stage: str, rules: Sequence[Rule]) -> Histogram | None:
         views = [view for view, columns in self._columns.items() if column in columns]
         if not views:
             return None
-        blamed = " OR ".join(
-            f"(drop_stage = {_text(rule.stage)} AND drop_reason = {_text(rule.reason)})" for rule in rules
+        blamed = (
+            " OR ".join(
+                f"(drop_stage = {_text(rule.stage)} AND drop_reason = {_text(rule.reason)})" for rule in rules
+            )
+            or "FALSE"
         )
         side = {"docs": "0", "dropped": f"CASE WHEN {blamed} THEN 1 ELSE 2 END"}
         both = " UNION ALL ".join(
@@ -186,7 +190,7 @@ class Counter:
             for r in rules
         ]  # fmt: skip
         return Histogram(
-            column=column, stage=rules[0].stage, marks=marks, log=log, edges=edges, kept=counts[0], here=counts[1],
+            column=column, stage=stage, marks=marks, log=log, edges=edges, kept=counts[0], here=counts[1],
             elsewhere=counts[2], nothing=total - sum(map(sum, counts)),
         )  # fmt: skip
 

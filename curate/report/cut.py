@@ -3,7 +3,7 @@
 import heapq
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -13,9 +13,10 @@ import pyarrow.compute as pc
 from curate.errors import ConfigError
 from curate.io import hive
 from curate.io.query import open_dataset, query
+from curate.io.side import Side
 from curate.report.counts import columns_of, quoted
 from curate.report.documents import CHARS_PER_TOKEN, kept_files, stream
-from curate.report.facts import Facts
+from curate.report.facts import Facts, side_plans
 from curate.schema import CORE
 
 BESIDE = 20  # documents shown on each side of the line
@@ -78,9 +79,12 @@ class Cut(msgspec.Struct, kw_only=True):
 class Cutter:
     """Asks the kept rows of a dataset; nothing is changed."""
 
-    def __init__(self, facts: Facts, score: str, low: bool = False) -> None:
+    def __init__(
+        self, facts: Facts, score: str, low: bool = False, sides: Sequence[Side] = (), scratch: str = ""
+    ) -> None:
         self._facts, self._score, self._low = facts, score, low
-        self._connection = open_dataset(facts.folder)
+        side_plans(sides)  # all of them local
+        self._connection = open_dataset(facts.folder, sides, scratch)
         self._columns = columns_of(self._connection, "docs")
         parts = kept_files(facts.folder)
         self._schema: pa.Schema = hive.schema_of(parts[0]) if parts else pa.schema(CORE)
@@ -109,7 +113,7 @@ class Cutter:
 
     def _query(self, sql: str) -> pa.RecordBatchReader:
         """Ask `docs` once, with the columns whose names stand in the query."""
-        if set(self._columns) <= set(self._schema.names):  # else a folder that is not ours names a column
+        if set(self._columns) <= set(self._schema.names):  # else side columns or a folder's name bring more
             named = [field for field in self._schema if field.name in sql] or [self._schema.field("id")]
             self._connection.register("docs", stream(self._facts.folder, pa.schema(named)))
         return query(self._connection, sql)

@@ -1,6 +1,7 @@
 """What the manifest and the journal say of a dataset: the numbers that everything else on the page must meet."""
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -11,6 +12,7 @@ from curate.engine.result import Result, read_manifest
 from curate.engine.unit import read_plan
 from curate.errors import ConfigError, DataError
 from curate.io.files import Folder
+from curate.io.side import Side
 from curate.recipe.recipe import CHECKPOINT, DropSample
 
 Key = tuple[str, str]  # drop_stage, drop_reason
@@ -94,6 +96,18 @@ def use_stages(plan: Plan) -> None:
     for file in plan.stage_files:
         if Path(file).is_file():
             stages.use_file(file)
+
+
+def side_plans(sides: Sequence[Side]) -> list[Plan]:
+    """The plans of the runs that wrote side columns; ConfigError for columns that are not on a local disk."""
+    found = []
+    for side in sides:
+        plan = read_plan(side.folder)
+        if side.folder.local is None or plan is None:
+            raise ConfigError(f"only local folders can be looked at, not `{side.path}`", hint="copy it here")
+        use_stages(plan)
+        found.append(plan)
+    return found
 
 
 def _steps(folder: Path, plan: Plan, kept: int) -> list[StepFacts]:

@@ -189,7 +189,7 @@
       }
       const name = one.column.startsWith(`${one.stage}_`) ? one.column.slice(one.stage.length + 1) : one.column;
       const dropped = sum(one.marks.map((mark) => mark.dropped));
-      out.push(make("figure", { "data-column": one.column }, make("figcaption", {}, make("b", {}, name.replaceAll("_", " ")), make("span", { title: one.nothing ? `${count(one.nothing)} rows were dropped before, or have no value` : "" }, (dropped ? `${count(dropped)} dropped` : "none dropped") + (lines.length ? "" : ", by language"))), svg));
+      out.push(make("figure", { "data-column": one.column }, make("figcaption", {}, make("b", {}, name.replaceAll("_", " ")), make("span", { title: one.nothing ? `${count(one.nothing)} rows were dropped before, or have no value` : "" }, one.marks.length ? (dropped ? `${count(dropped)} dropped` : "none dropped") + (lines.length ? "" : ", by language") : "no threshold")), svg));
     }
     $("histograms").replaceChildren(...out);
   }

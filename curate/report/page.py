@@ -9,16 +9,20 @@ import string
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import quote
 
 import msgspec
+import pyarrow as pa
 
+from curate.engine.plan import writers
 from curate.errors import ConfigError
 from curate.io.query import open_dataset
+from curate.io.side import Side
 from curate.report.counts import Counter, Dimension, Histogram
 from curate.report.documents import PER_DECADE, Sum, Walk, walk
-from curate.report.facts import KEPT, Facts, Key
+from curate.report.facts import KEPT, Facts, Key, side_plans
 from curate.report.passages import has_passages, of_match, passages
 from curate.report.rules import Rule, predicate_columns, rules_of
 
@@ -98,21 +102,24 @@ class Page(msgspec.Struct, kw_only=True):
     documents: list[list[Document]]  # of the kept, then of each reason
 
 
-def gather(facts: Facts) -> Page:
-    """Read a dataset once row by row and a few times column by column."""
+def gather(facts: Facts, sides: Sequence[Side] = ()) -> Page:
+    """Read a dataset once row by row and a few times column by column; `sides` bring more columns of the kept rows."""
     rules = rules_of(facts.plan)
     compared = predicate_columns(facts.plan)
     matches = [f"{step.name}_match" for step in facts.plan.recipe.steps]
     extra = [*(rule.column for rule in rules), *compared.values(), *matches]
     extra += facts.plan.recipe.output.partition_by
     walked = walk(facts, extra)
-    counter = Counter(open_dataset(facts.folder), facts)
+    beside = _beside(sides)
     per_char = walked.tokens_per_char
     result = facts.result
     mode = facts.plan.recipe.output.dropped
     kept = walked.sums.get(KEPT, Sum())
     dropped = facts.dropped
     funnel, tokens_in = _funnel(facts, walked)
+    with TemporaryDirectory(prefix="curate-report-") as scratch:
+        counter = Counter(open_dataset(facts.folder, sides, scratch), facts)
+        dimensions, histograms = counter.dimensions(), counter.histograms([*rules, *beside[0]], beside[1])
     return Page(
         title=result.recipe, output=str(facts.folder), curate=facts.plan.curate, digest=result.digest, status=result.status,
         seconds=result.seconds, bytes_in=result.bytes_in, text_bytes=result.text_bytes,
@@ -121,11 +128,26 @@ def gather(facts: Facts) -> Page:
               "dropped": sum(dropped.values()), "quarantined": result.rows.quarantined},
         skipped=result.rows.skipped, quarantined=result.quarantined, canaries=result.canaries,
         dropped_kept=mode if isinstance(mode, str) else "full" if mode is None else "sample",
-        funnel=funnel, tokens_in=tokens_in, reasons=_reasons(facts, walked, rules), dimensions=counter.dimensions(),
-        histograms=counter.histograms(rules),
+        funnel=funnel, tokens_in=tokens_in, reasons=_reasons(facts, walked, rules), dimensions=dimensions,
+        histograms=histograms,
         lengths={"per_decade": PER_DECADE, "kept": kept.lengths},
         documents=[_documents(facts, walked, key, rules, compared) for key in (KEPT, *dropped)],
     )  # fmt: skip
+
+
+def _beside(sides: Sequence[Side]) -> tuple[list[Rule], dict[str, str]]:
+    """Thresholds of the steps that wrote side columns, and the step of every other number that they wrote."""
+    rules: list[Rule] = []
+    scores: dict[str, str] = {}
+    for side, plan in zip(sides, side_plans(sides), strict=True):
+        rules += rules_of(plan)
+        wrote = writers(plan.recipe)
+        for field in side.columns:
+            step = wrote.get(field.name, "")
+            is_number = pa.types.is_floating(field.type) or pa.types.is_integer(field.type)
+            if is_number and field.name not in (f"{step}_value", f"{step}_threshold"):
+                scores[field.name] = step
+    return rules, {name: step for name, step in scores.items() if name not in {r.column for r in rules}}
 
 
 def _tokens(facts: Facts, walked: Walk, key: Key) -> float | None:

@@ -197,3 +197,52 @@ def test_parts_without_a_plan_have_no_verdicts(curate, made, tmp_path):
     (found,) = json.loads(curate("why", tmp_path, "kept", "--json").stdout)["findings"]
     assert (found["status"], found["verdicts"]) == ("kept", [])
     assert "gopher_quality_num_words" in curate("why", tmp_path, "kept").stdout
+
+
+@pytest.fixture(scope="module")
+def sides(made, process):
+    """The same rule with another bound, and a count, beside the corpus."""
+    stages = [
+        {"stage": "gopher_quality", "name": "again", "min_words": 4, "min_mean_word_chars": 0, "min_stop_words": 0},
+        "token_count",
+    ]  # fmt: skip
+    folder = made.parent
+    output = {"path": str(folder / "side"), "columns": "new"}
+    (folder / "side.yaml").write_text(
+        json.dumps({"input": {"path": str(made)}, "stages": stages, "output": output})
+    )
+    done = process("run", folder / "side.yaml", "--workers", 1)
+    assert done.returncode == 0, done.stderr
+    return folder / "side"
+
+
+def test_steps_that_wrote_side_columns_say_theirs(curate, made, sides):
+    done = curate("why", made, "kept", "--with", sides, "--json")
+    (finding,) = json.loads(done.stdout)["findings"]
+    assert finding["verdicts"][0]["name"] == "gopher_quality"
+    (beside,) = finding["with"]
+    assert (beside["output"], beside["status"], beside["row"]["token_count"]) == (str(sides), "kept", 3)
+    again, counted = beside["verdicts"]
+    assert (again["verdict"], again["reason"], again["value"], again["threshold"]) == (
+        "fail", "too_few_words", 3, 4,
+    )  # fmt: skip
+    assert counted["statistics"] == {"token_count": 3}
+    shown = curate("why", made, "kept", "--with", sides).stdout
+    assert f"with {sides}: kept\n00 again        FAIL: too_few_words" in shown
+    dropped = json.loads(curate("why", made, "low", "--with", sides, "--json").stdout)["findings"][0]
+    assert dropped["with"] == []
+    assert "is a dataset of its own, not side columns" in curate("why", made, "kept", "--with", made).stderr
+
+
+def test_report_and_threshold_read_them_too(curate, made, sides):
+    page = json.loads(curate("report", made, "--with", sides, "--json").stdout)
+    of = {one["column"]: one for one in page["histograms"]}
+    rows = page["rows"]["kept"]
+    assert [sum(of[name]["kept"]) for name in ("again_num_words", "token_count")] == [rows, rows]
+    assert [mark["bound"] for mark in of["again_num_words"]["marks"]] == [4, 100_000]
+    assert of["token_count"]["marks"] == []
+    assert "again_num_words" not in json.dumps(json.loads(curate("report", made, "--json").stdout))
+    cut = json.loads(
+        curate("threshold", made, "--with", sides, "--score", "token_count", "--at", 4, "--json").stdout
+    )
+    assert (cut["rows"], cut["kept"]) == (rows, sum(n >= 4 for n in (3, 5, 10)))

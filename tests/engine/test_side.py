@@ -262,6 +262,28 @@ def test_a_copy_of_corpus_and_side_is_still_a_pair(copied, curate):
     assert asked.code == 0
 
 
+def test_the_view_goes_where_corpus_and_side_go_together(copied, monkeypatch):
+    """Where they lay there is nothing any more: found from within the folder, or where the variable says."""
+    (copied / "then").mkdir()
+    read = {"path": str(copied / "corpus")}
+    curate.run(recipe(read, ["token_count"], copied / "then/tokens", "new"), workers=1)
+    moved = copied / "it's moved"
+    moved.mkdir()
+    (copied / "corpus").rename(moved / "corpus")
+    (copied / "then").rename(moved / "then")
+    view = (moved / "then/tokens/_curate/view.sql").read_text()
+    asked = "select count(*), count(token_count) from docs"
+    connection = duckdb.connect()
+    with pytest.raises(duckdb.IOException, match="No files found"):
+        connection.execute(view)
+    monkeypatch.chdir(moved / "then/tokens")
+    connection.execute(view)
+    assert connection.execute(asked).fetchall() == [(12_000, 12_000)]
+    monkeypatch.chdir(moved)
+    connection.execute("SET VARIABLE curate_side = 'then/tokens'")
+    assert connection.execute(asked).fetchall() == [(12_000, 12_000)]
+
+
 def test_a_corpus_that_changed_is_an_error(copied, curate, recipe):
     change(copied / "corpus/part-00001.parquet", lambda n: range(n - 1))
     read = {"path": str(copied / "corpus"), "with": str(copied / "scores")}
