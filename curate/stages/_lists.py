@@ -6,9 +6,9 @@ import os
 import shutil
 import uuid
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -97,26 +97,33 @@ def string_set(paths: Sequence[str], read: Reader) -> "Strings":
 
 
 def mapped_set(paths: Sequence[str], read: Reader, kind: str, store: Path) -> "Strings":
-    """The same made once in the work store and mapped, so that the workers of a machine share its pages.
-
-    Many workers may make it at once: each writes a folder of its own and the first rename wins.
-    """
-    from curate.kernels.strings import Strings, frozen
+    """The same made once in the work store and mapped, so that the workers of a machine share its pages."""
+    from curate.kernels.strings import Strings
 
     if not paths:
         return string_set(paths, read)
     digests = [hashlib.sha256(read_bytes(path)).digest() for path in paths]
     folder = store / "lists" / f"{kind}-{FORMAT}-{hashlib.sha256(b''.join(digests)).hexdigest()}"
+    return Strings(**mapped(folder, lambda: string_set(paths, read)._asdict()))
+
+
+def mapped(folder: Path, make: Callable[[], Mapping[str, npt.NDArray[Any]]]) -> dict[str, npt.NDArray[Any]]:
+    """Named arrays, made once into a folder of the work store and mapped from there.
+
+    Many workers may make them at once: each writes a folder of its own and the first rename wins.
+    """
+    from curate.kernels.strings import frozen
+
     if not folder.is_dir():
         attempt = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
         attempt.mkdir(parents=True)
         try:
-            for name, part in string_set(paths, read)._asdict().items():
+            for name, part in make().items():
                 np.save(attempt / f"{name}.npy", part)
             _publish(attempt, folder)
         finally:
             shutil.rmtree(attempt, ignore_errors=True)
-    return Strings(*(frozen(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in Strings._fields))
+    return {path.stem: frozen(np.load(path, mmap_mode="r")) for path in folder.glob("*.npy")}
 
 
 def _publish(attempt: Path, folder: Path) -> None:

@@ -21,6 +21,7 @@ from curate.stages import (
     c4_lines,
     c4_quality,
     clean_text,
+    decontaminate,
     extract,
     fineweb_quality,
     gopher_quality,
@@ -71,7 +72,21 @@ def filtered(batch: pa.RecordBatch) -> dict[str, str]:
     return {c: digest(rows[c].to_pylist()) for c in rows.schema.names if c != "id"}
 
 
-def verdicts(data: Path, model: fasttext.Model) -> dict[str, Any]:
+def contaminated(batch: pa.RecordBatch, data: Path, store: Path) -> dict[str, str]:
+    """Digests of what is found of the questions of MMLU, with and without weights; the texts hold phrases of them."""
+    sets = (decontaminate.Set(path=str(data / "eval/mmlu_half_of_subjects.jsonl.zst")),)
+    found = {}
+    for options in (
+        {"threshold": 0.3, "require_answer": False},
+        {"method": "coverage", "ngram": 5, "threshold": 0.3},
+    ):
+        config = decontaminate.Config(sets=sets, **options)
+        rows = decontaminate.decontaminate(batch, config, decontaminate.load(config, store))
+        found |= {f"{config.method}_{c}": digest(rows[c].to_pylist()) for c in decontaminate.WRITES}
+    return found
+
+
+def verdicts(data: Path, model: fasttext.Model, store: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in FILES:
         table = pq.read_table(data / f"{name}.parquet", columns=["id", "text"]).combine_chunks()
@@ -89,6 +104,7 @@ def verdicts(data: Path, model: fasttext.Model) -> dict[str, Any]:
             c: digest(rows[c].to_pylist()) for c in rows.schema.names if c not in ("id", "lang_score")
         } | edited(batch)
         found[name]["filtered"] = filtered(batch)
+        found[name]["contaminated"] = contaminated(batch, data, store)
     pages = pq.read_table(data / f"{PAGES}.parquet", columns=["id", "html"]).combine_chunks()
     empty = pa.nulls(pages.num_rows, pa.large_string())
     batch = pa.RecordBatch.from_arrays(
@@ -104,7 +120,7 @@ def test_verdicts_are_those_on_record(shared_data, tmp_path):
         path = catalog.find("lid176")
     except ModelError as error:
         pytest.fail(error.hint) if os.environ.get("CI") else pytest.skip(error.hint)
-    found = verdicts(shared_data, fasttext.load(fasttext.convert(path, tmp_path)))
+    found = verdicts(shared_data, fasttext.load(fasttext.convert(path, tmp_path)), tmp_path)
     if os.environ.get("CURATE_GOLDEN") == "write":
         GOLDEN.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     assert found == json.loads(GOLDEN.read_text())

@@ -16,6 +16,7 @@ LISTS = Path(__file__).parent / "lists"
 NEEDED = {  # options without a default
     "bad_words": {"list": str(LISTS / "bad_words.txt"), "keep_fraction": 0.5},
     "datatrove": {"block": "datatrove.pipeline.filters.C4QualityFilter"},
+    "decontaminate": {"sets": [{"path": str(LISTS / "items.jsonl")}]},
     "select": {"where": "length(text) >= 0 or text is null"},
     "url_filter": {"domains": str(LISTS / "domains.txt")},
 }
