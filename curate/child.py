@@ -33,7 +33,8 @@ def mark_row(row: int) -> None:
 class Child:
     """One child running `target` ("module:function", called with the connection until it returns)."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, files: tuple[int, ...] = ()) -> None:
+        """`files`: descriptors that it gets too, under the same numbers."""
         ours, theirs = socket.socketpair()
         row_fd = os.memfd_create("curate-row")
         os.ftruncate(row_fd, mmap.PAGESIZE)
@@ -49,7 +50,7 @@ class Child:
                 str(row_fd),
                 str(os.getpid()),
             ],
-            pass_fds=(theirs.fileno(), row_fd),
+            pass_fds=(theirs.fileno(), row_fd, *files),
             stdin=subprocess.DEVNULL,
             stdout=2,  # our stdout is data
             env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},

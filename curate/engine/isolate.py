@@ -8,8 +8,11 @@ A child that passes a limit before it has a row is the stage's fault and stops t
 all.
 """
 
+import mmap
+import os
 import signal
 import traceback
+import weakref
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -58,6 +61,43 @@ def pack(batch: pa.RecordBatch) -> bytes:
 def unpack(data: bytes) -> pa.RecordBatch:
     with pa.ipc.open_stream(data) as reader:
         return reader.read_next_batch()
+
+
+class SharedBatch:
+    """Memory that a child reads batches from: through the pipe a batch of pages took a tenth of what their text takes.
+
+    The child's batch lies in it, so the next one is written only after the reply.
+    """
+
+    def __init__(self, fd: int | None = None) -> None:
+        """The writer gives no `fd`; the reader that of the writer, which it inherited."""
+        self._access = mmap.ACCESS_WRITE if fd is None else mmap.ACCESS_READ
+        self.fd = os.memfd_create("curate-batch") if fd is None else fd
+        self._memory = pa.py_buffer(b"")
+        weakref.finalize(self, os.close, self.fd)
+
+    def write(self, batch: pa.RecordBatch) -> int:
+        """Returns the bytes that `read` is to be told of."""
+        measured = pa.MockOutputStream()
+        with pa.ipc.new_stream(measured, batch.schema) as writer:
+            writer.write_batch(batch)
+        size = int(measured.size())
+        if size > self._memory.size:
+            os.ftruncate(self.fd, size)
+            self._map(size)
+        with pa.ipc.new_stream(pa.FixedSizeBufferWriter(self._memory), batch.schema) as writer:
+            writer.write_batch(batch)
+        return size
+
+    def read(self, size: int) -> pa.RecordBatch:
+        """The batch that was written last, in place."""
+        if size > self._memory.size:
+            self._map(size)
+        with pa.ipc.open_stream(self._memory.slice(0, size)) as reader:
+            return reader.read_next_batch()
+
+    def _map(self, size: int) -> None:
+        self._memory = pa.py_buffer(mmap.mmap(self.fd, size, access=self._access))
 
 
 class Blame:
@@ -147,6 +187,7 @@ class Isolated:
         self._hello = (msgspec.json.encode(step), store, stage_files)
         self._limits = limits
         self._child: Child | None = None
+        self._shared = SharedBatch()
         self._first = True  # the child has not answered yet: it imports and compiles
         self._cpu_of_dead = 0.0
         # fewer for a while after a death that no marked row explains, and until it is known how long rows take
@@ -241,9 +282,9 @@ class Isolated:
         first, self._first = self._first, False
         marked = self._limits.alone(first)
         unmarked = marked if alone else self._limits.together(batch.num_rows, first)
-        since = child.cpu_seconds()
+        since, size = child.cpu_seconds(), self._shared.write(batch)
         try:
-            child.connection.send_bytes(pack(batch))
+            child.connection.send(size)
             reason = self._watch(child, unmarked, marked)
             if reason:
                 row = child.row
@@ -281,9 +322,9 @@ class Isolated:
         return ""
 
     def _start(self) -> Child:
-        child = Child("curate.engine.isolate:serve")
+        child = Child("curate.engine.isolate:serve", (self._shared.fd,))
         try:
-            child.connection.send(self._hello)
+            child.connection.send((*self._hello, self._shared.fd))
             reason = self._watch(child, LOAD_CPU_SECONDS, LOAD_CPU_SECONDS)
             reply: tuple[str, Any] = ("over", reason) if reason else child.connection.recv()
         except (EOFError, OSError):
@@ -320,7 +361,8 @@ def serve(connection: Connection) -> None:
     """In the child: load the stage, then one batch in, one batch or error out."""
     from curate import stages
 
-    encoded, store, stage_files = connection.recv()
+    encoded, store, stage_files, shared = connection.recv()
+    batches = SharedBatch(shared)
     call: Any = None
     try:
         for file in stage_files:
@@ -330,7 +372,7 @@ def serve(connection: Connection) -> None:
     except CurateError as error:
         connection.send(("raise", error))
     while True:
-        batch = unpack(connection.recv_bytes())
+        batch = batches.read(connection.recv())
         mark_row(_UNMARKED)
         try:
             reply: tuple[str, Any] = ("ok", pack(call(batch)))
