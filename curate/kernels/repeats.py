@@ -25,7 +25,8 @@ def runs(
     """Windows of each row in runs that share their minimizer, the smallest hash of their `gram` symbols in a row.
 
     Fills row, start (of the run's first window in the row), count (of windows, at most length - gram + 1) and key (the
-    hash); each has a place per window. Returns the number of runs. Windows with the same symbols have the same key.
+    hash); each has a place per window. Returns the number of runs. Windows with the same symbols have the same key, and a
+    run in which there may be two of them (the minimizer stands in it twice) is not the only one with its key.
     """
     width = length - gram + 1
     recent = np.empty(width, np.uint64)
@@ -36,7 +37,7 @@ def runs(
         begin, end = offsets[r], offsets[r + 1]
         if end - begin < length:
             continue
-        rolling, least, at, slot = u64(0), NEVER, -1, 0
+        rolling, least, at, slot, tied = u64(0), NEVER, -1, 0, False
         for i in range(begin, begin + gram - 1):
             rolling = rolling * BASE + u64(symbols[i]) + u64(1)
         for i in range(end - begin - gram + 1):
@@ -47,16 +48,20 @@ def runs(
             slot = slot + 1 if slot + 1 < width else 0
             new = hashed < least or at < 0
             if new:
-                least, at = hashed, i
-            elif at <= i - width:  # it left the window: the last of the smallest that are in it
+                least, at, tied = hashed, i, False
+            elif hashed == least:
+                tied = True
+            if not new and at <= i - width:  # it left the window: the last of the smallest that are in it
                 new, least, at = True, NEVER, i
                 for j in range(width):
                     place = slot + j if slot + j < width else slot + j - width
                     if recent[place] <= least:
+                        tied = recent[place] == least
                         least, at = recent[place], i - width + 1 + j
             if i < width - 1:
                 continue
-            if new or i == width - 1:
+            alone = n < 2 or row[n - 2] != r or key[n - 2] != least
+            if new or i == width - 1 or (tied and alone):
                 row[n], start[n], count[n], key[n] = r, i - width + 1, 1, least
                 n += 1
             else:
@@ -83,17 +88,15 @@ def hash_each(data: Bytes, begin: Longs, end: Longs, out: npt.NDArray[np.uint64]
 def sort_windows(
     text: Bytes, at: Longs, size: int, order: npt.NDArray[np.int32], opens: npt.NDArray[np.bool_]
 ) -> None:
-    """The suffix array of `text` cut down to the suffixes that begin at `at`, and to their first `size` bytes (8 and more).
+    """Suffix arrays of `text` cut down to the suffixes that begin at `at`, and to their first `size` bytes (8 and more).
 
-    Fills order (the suffixes, sorted) and opens (whether one differs in those bytes from the one before it). The bytes
-    are taken eight at a time as numbers: the order is a total one, not that of a dictionary.
+    `opens` says which suffixes begin a group; each group is sorted by itself. Fills order (the suffixes, sorted) and
+    opens (whether one differs in those bytes from the one before it, or begins a group). The bytes are taken eight at a
+    time as numbers: the order is a total one, not that of a dictionary.
     """
     keys = np.empty(len(at), np.uint64)
-    opens[:] = False
     for i in range(len(at)):
         order[i] = i
-    if len(at):
-        opens[0] = True
     for depth in range(0, size, 8):
         here = min(depth, size - 8)
         low = 0

@@ -99,7 +99,7 @@ def repeated_spans(
         size += _cost(table)
         if size < search.memory:
             continue
-        whole = pa.concat_tables(held)
+        whole = _together(held, depth)
         spans, news = _compare(whole, search)
         yield spans
         last = whole["hash"][-1].as_py() if depth == 0 else None
@@ -112,7 +112,15 @@ def repeated_spans(
             yield from _dealt(same, search, scratch, depth)
             held, size = rest, sum(map(_cost, rest))
     if held:
-        yield _compare(pa.concat_tables(held), search)[0]
+        yield _compare(_together(held, depth), search)[0]
+
+
+def _together(held: list[pa.Table], depth: int) -> pa.Table:
+    """Passages in the order of their minimizers; those of one in the order they came."""
+    whole = pa.concat_tables(held)
+    if depth == 0:
+        return whole
+    return whole.take(pa.array(np.argsort(whole["hash"].to_numpy(), kind="stable")))
 
 
 def _bounded(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
@@ -144,7 +152,7 @@ def _while_same(tables: Iterator[pa.Table], key: int | None, rest: list[pa.Table
 
 
 def _compare(table: pa.Table, search: Search) -> tuple[pa.Table, npt.NDArray[np.bool_]]:
-    """Spans that go among these passages alone, and which passages hold a window that none before them has."""
+    """Spans that go among these passages alone, sorted by minimizer, and which passages hold a window that none before them has."""
     from curate.kernels import repeats
     from curate.kernels.strings import frozen
 
@@ -154,7 +162,9 @@ def _compare(table: pa.Table, search: Search) -> tuple[pa.Table, npt.NDArray[np.
     n = int(bases[-1])
     at = np.arange(n) * width
     at += np.repeat(offsets[:-1] - bases[:-1] * width, np.diff(bases))
-    order, opens, first = np.empty(n, np.int32), np.empty(n, np.bool_), np.empty(n, np.int32)
+    order, opens, first = np.empty(n, np.int32), np.zeros(n, np.bool_), np.empty(n, np.int32)
+    key = table["hash"].to_numpy()
+    opens[bases[:-1][np.append(True, key[1:] != key[:-1])]] = True
     repeats.sort_windows(frozen(data), at, search.length * width, order, opens)
     repeats.firsts(order, opens, first)
     del at, order, opens

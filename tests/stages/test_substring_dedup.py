@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -142,6 +143,27 @@ def test_a_repeat_that_overlaps_its_first_leaves_that_one(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("every", [False, True])
+def test_real_texts_equal_plain_python(every, shared_data, tmp_path):
+    """Versions of documents, which share most of what they say."""
+    table = pq.read_table(shared_data / "dedup/powershell_docs_versions_dev.parquet", columns=["text"])
+    texts = table["text"].to_pylist()[:90]
+    units = [texts[:30], texts[30:31], texts[31:]]
+    kept, _ = dedup(units, Config(remove="all" if every else None, min_chars=0), tmp_path, 1000)
+    assert [row["text"] for row in kept] == slow(texts, 100, every)
+    assert sum(row["substring_dedup_removed_chars"] for row in kept) > 1_000
+
+
+@pytest.mark.parametrize("size", range(99, 300, 7))
+def test_what_repeats_within_one_text_alone_is_found(size, tmp_path):
+    """One passage may hold all the windows that are the same."""
+    texts = [planted(1, 70) + "0" * size + planted(2, 70), planted(3, 400)]
+    for every in (False, True):
+        config = Config(remove="all" if every else None)
+        kept, _ = dedup([texts], config, tmp_path)
+        assert [row["text"] for row in kept] == slow(texts, 100, every)
+
+
 def test_matches_do_not_cross_documents(tmp_path):
     passage = planted(3, 100)
     texts = [f"1{passage}2", passage[:50], passage[50:], f"3{passage}4"]
@@ -215,7 +237,7 @@ def test_tokens_are_those_of_the_folder(tmp_path):
     assert [row["text"] for row in kept] == [texts[0], "2🙀à", texts[2]]
 
 
-pieces = st.sampled_from(["a", "b", "ab", "aaaa", "é", "😀", "🙀", "abcdabcd", "ü x", "\n"])
+pieces = st.sampled_from(["a", "b", "a" * 12, "ab", "aaaa", "é", "😀", "🙀", "abcdabcd", "ü x", "\n"])
 texts = st.one_of(st.none(), st.lists(pieces, max_size=30).map("".join))
 
 
