@@ -10,6 +10,9 @@ from curate.kernels.strings import frozen
 Hashes = npt.NDArray[np.uint64]
 Longs = npt.NDArray[np.int64]
 
+u64 = np.uint64
+MOST_BUCKETS = 1 << 20
+
 
 def jaccard(a: npt.NDArray[np.uint64], b: npt.NDArray[np.uint64]) -> float:
     """Share of the union that is in both of two sorted sets; 0.0 where both are empty."""
@@ -57,3 +60,37 @@ def overlap(a: Hashes, i: int, a_end: int, b: Hashes, j: int, b_end: int) -> int
         i += x <= y
         j += y <= x
     return shared
+
+
+@looped
+def distinct(hashes: Hashes, m: int, counts: Longs, out: Hashes, begin: int) -> int:
+    """Write the distinct ones of m hashes to out[begin:], sorted; returns their end. `counts` is room, (MOST_BUCKETS,).
+
+    Hashes are spread evenly, so their first bits put nearly all in their place.
+    """
+    bits = 1
+    while 2 << bits <= m and 2 << bits < MOST_BUCKETS:
+        bits += 1
+    shift = u64(64 - bits)
+    for bucket in range(1 << bits):
+        counts[bucket] = 0
+    for i in range(m):
+        counts[np.int64(hashes[i] >> shift)] += 1
+    at = begin
+    for bucket in range(1 << bits):
+        at, counts[bucket] = at + counts[bucket], at
+    for i in range(m):
+        first = np.int64(hashes[i] >> shift)
+        out[counts[first]] = hashes[i]
+        counts[first] += 1
+    n = begin
+    for i in range(begin, begin + m):
+        h, j = out[i], n
+        while j > begin and out[j - 1] > h:
+            j -= 1
+        if j == begin or out[j - 1] != h:
+            for k in range(n, j, -1):
+                out[k] = out[k - 1]
+            out[j] = h
+            n += 1
+    return n

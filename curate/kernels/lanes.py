@@ -1,4 +1,4 @@
-"""What numba does not do by itself: loops that count no references, unaligned loads, eight floats added at once."""
+"""What numba does not do by itself: loops that count no references, unaligned loads, eight floats added and 64 bytes folded at once."""
 
 from typing import Any
 
@@ -86,3 +86,47 @@ def add8_rows(context: Any, into: Any, at: Any, matrix: Any, rows: Any, num: Any
         return context.get_dummy_value()
 
     return types.void(into, types.int64, matrix, rows, types.int64), generate
+
+
+@intrinsic
+def fold64(context: Any, data: Any, i: Any, out: Any, o: Any) -> Any:
+    """Write 64 bytes of data from i to out[o:], letters lowered, blanks for what is no letter or digit of ASCII.
+
+    Returns 64 bits, the lowest first: whether a byte is none of ASCII.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        lanes = ir.VectorType(ir.IntType(8), 64)
+
+        def all64(value: int) -> Any:
+            return ir.Constant(lanes, [value] * 64)
+
+        def place(array: int, at: int) -> Any:
+            pointer = cgutils.create_struct_proxy(signature.args[array])(
+                context, builder, arguments[array]
+            ).data
+            return builder.bitcast(builder.gep(pointer, [arguments[at]]), lanes.as_pointer())
+
+        block = builder.load(place(0, 1), align=1)
+        small = builder.or_(block, all64(0x20))
+        letter = builder.icmp_unsigned("<", builder.sub(small, all64(ord("a"))), all64(26))
+        digit = builder.icmp_unsigned("<", builder.sub(block, all64(ord("0"))), all64(10))
+        kept = builder.select(digit, block, all64(0x20))
+        builder.store(builder.select(letter, small, kept), place(2, 3), align=1)
+        return builder.bitcast(builder.icmp_signed("<", block, all64(0)), ir.IntType(64))
+
+    return types.uint64(data, types.int64, out, types.int64), generate
+
+
+@intrinsic
+def not_blank64(context: Any, array: Any, index: Any) -> Any:
+    """64 bits, the lowest first: whether the byte at `index` + bit is no blank."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        lanes = ir.VectorType(ir.IntType(8), 64)
+        data = cgutils.create_struct_proxy(signature.args[0])(context, builder, arguments[0]).data
+        block = builder.load(builder.bitcast(builder.gep(data, [arguments[1]]), lanes.as_pointer()), align=1)
+        differ = builder.icmp_unsigned("!=", block, ir.Constant(lanes, [0x20] * 64))
+        return builder.bitcast(differ, ir.IntType(64))
+
+    return types.uint64(array, types.int64), generate

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from curate.errors import ConfigError
 from curate.kernels.lanes import looped
-from curate.kernels.shingles import Folding, Normal, Scratch, digest, folding, mixed, scratch_for, shingle
+from curate.kernels.shingles import C1, Folding, Normal, Scratch, digest, folding, mixed, scratch_for, shingle
 from curate.kernels.strings import frozen
 from curate.kernels.words import Bytes, Longs
 
@@ -83,9 +83,8 @@ def signatures(
         np.empty(n, np.int64),
         np.empty(n, np.uint64),
     )
-    scratch = scratch_for(offsets)
     _signatures(
-        frozen(data), frozen(offsets), ngram, permutations.sha1, folding(normal), scratch, np.empty_like(scratch.words),
+        frozen(data), frozen(offsets), ngram, permutations.sha1, folding(normal), scratch_for(offsets),
         _keys(offsets), frozen(permutations.a), frozen(permutations.b), found, words, digests,
     )  # fmt: skip
     return Signed(found, words, digests)
@@ -146,13 +145,13 @@ def _keys(offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
 
 @nb.njit(nogil=True, cache=True)
 def _signatures(
-    data: Bytes, offsets: Longs, ngram: int, sha1: bool, folding: Folding, scratch: Scratch, hashes: Hashes,
+    data: Bytes, offsets: Longs, ngram: int, sha1: bool, folding: Folding, scratch: Scratch,
     keys: Signatures, a: Hashes, b: Hashes, out: Signatures, words: Longs, digests: Hashes,
 ) -> None:  # fmt: skip
     for row in range(len(out)):
-        n, m = shingle(data, offsets[row], offsets[row + 1], ngram, sha1, folding, scratch, hashes, 0)
+        n, m = shingle(data, offsets, row, ngram, sha1, folding, scratch)
         words[row], digests[row] = n, digest(scratch.words, n)
-        sign_one(hashes, 0, m, keys, a, b, out[row])
+        sign_one(scratch.shingles, 0, m, keys, a, b, out[row])
 
 
 @nb.njit(nogil=True, cache=True)
@@ -204,7 +203,7 @@ def affine61(x: np.uint64, a: np.uint64, b: np.uint64) -> np.uint64:
 def _band_keys(signatures: Signatures, rows: int, out: Hashes) -> None:
     for i in range(len(out)):
         for band in range(out.shape[1]):
-            h = u64(band + 1)
+            h = mixed(u64(band + 1) * C1)
             for k in range(band * rows, (band + 1) * rows):
                 h = mixed(h ^ u64(signatures[i, k]))
             out[i, band] = h
