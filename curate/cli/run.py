@@ -238,12 +238,17 @@ def check(
     plan_only: Annotated[
         bool, typer.Option("--plan-only", help="Print the plan alone; run no sample.")
     ] = False,
+    assume_rows: Annotated[
+        int,
+        typer.Option("--assume-rows", min=0, help="Forecast as if the input had so many rows of its kind."),
+    ] = 0,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Open everything a recipe names, print the plan, and forecast the run from a sample.
 
-    Rows, text, time, memory and disk come as ranges. Nothing of the run itself is written.
+    Rows, text, time, memory and disk come as ranges, of the phases of global stages too. Nothing of the run itself is
+    written. With --assume-rows, what a row of the sample costs is taken for as many rows as are named.
 
     Example: curate check recipes/quickstart.yaml -o out/quickstart --max-memory 4GB
 
@@ -259,7 +264,7 @@ def check(
     limits = _limits(max_memory, max_disk, max_hours)
     report = check_recipe(
         loaded, stages or [], Progress(quiet), fresh, workers=workers, max_memory_mb=worker_memory,
-        plan_only=plan_only and not limits, max_download=limits.disk,
+        plan_only=plan_only and not limits, max_download=limits.disk, assume_rows=assume_rows,
     )  # fmt: skip
     if stream:
         report.output = "-"

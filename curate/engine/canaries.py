@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curate.engine.draw import draw
+from curate.engine.draw import draw, mixed, pieces_of, spread
 from curate.engine.guards import Finding, settle
 from curate.engine.plan import Plan
 from curate.engine.planted import Change, Host, Kind, kinds, planted_row, reads_pages
@@ -76,8 +76,12 @@ def watch(
     if out.exists(FILE):
         return []
     with TemporaryDirectory(prefix="curate-canaries-") as name:
-        drawn = draw(plan, ROWS, READ_BYTES)
-        rows = _small(pa.concat_tables(drawn.groups)) if drawn.groups else plan.input_schema().empty_table()
+        drawn = draw(plan, spread(pieces_of(plan), READ_BYTES), ROWS)
+        rows = (
+            _small(mixed(pa.concat_tables(drawn.groups)))
+            if drawn.groups
+            else plan.input_schema().empty_table()
+        )
         result = _plant(rows, recipe, stage_files, max_memory_mb, Path(name))
     warnings = settle(list(_judge(result)), recipe.guards)
     out.replace(FILE, msgspec.json.format(msgspec.json.encode(result), indent=1))

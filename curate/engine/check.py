@@ -13,13 +13,14 @@ import msgspec
 
 from curate.engine import shape
 from curate.engine.fingerprints import step_identity
-from curate.engine.forecast import Forecast, forecast
+from curate.engine.forecast import Forecast, cpu_seconds, forecast
 from curate.engine.freeze import freeze
 from curate.engine.journal import MANIFEST
 from curate.engine.lock import is_dead, read_owner
 from curate.engine.log import Listener
 from curate.engine.plan import Plan, check_schema
 from curate.engine.run import WORKER_MEMORY_MB, plan_or_resume, refuse_strangers, remove_dataset
+from curate.engine.scale import Spent
 from curate.engine.unit import PLAN, pass_folder
 from curate.engine.workers import default_workers, os_error
 from curate.errors import ConfigError, LockedError
@@ -112,13 +113,13 @@ class Untouched(Folder):
 def check(
     recipe: Recipe, stage_files: Sequence[str], listen: Listener, fresh: bool, *,
     workers: int = 0, max_memory_mb: int = WORKER_MEMORY_MB, plan_only: bool = False,
-    max_download: float | None = None,
+    max_download: float | None = None, assume_rows: int = 0,
 ) -> Check:  # fmt: skip
     """Check a recipe and forecast its run, from a sample unless `plan_only`; nothing of the run is written.
 
     Raises what `run` would raise at its start, GuardError among it before more than `max_download` bytes come.
     """
-    started = time.perf_counter()
+    clock, cpu = time.perf_counter(), cpu_seconds()
     out = Untouched(recipe.output.path) if recipe.output.path else None
     places = [_writable("output", out)] if out else []
     try:
@@ -128,12 +129,12 @@ def check(
     places += [_writable("work store", Folder(plan.store))] if out else []
     models = _open_models(recipe)
     opened = [f"opened {models} models"] if models else []
-    planned = time.perf_counter() - started
+    planning = Spent(time.perf_counter() - clock, cpu_seconds() - cpu)
     expected = None
     if not plan_only:
         expected = forecast(
             plan, recipe, stage_files, workers=workers or default_workers(), max_memory_mb=max_memory_mb,
-            plan_seconds=planned,
+            planning=planning, assume_rows=assume_rows,
         )  # fmt: skip
         opened.append(f"ran it on {expected.sampled_rows:,} rows")
     input_schema = plan.input_schema()

@@ -1,41 +1,40 @@
-"""What a run will come to, said before it starts: the recipe is run on a small random sample and scaled up.
+"""What a run will come to, said before it starts: the recipe is run on a small stratified sample and scaled up.
 
-Rows are drawn evenly from the whole input (of a large one, from slices spread over it) into GROUPS small files and one
-large one. The small files tell how far samples differ from each other, which makes the ranges of rows and bytes; the
-large one tells the speed, since a small file's time is mostly the cost of opening it.
+Rows are drawn from the whole input (of a large one, from pieces spread over it) into GROUPS small files and one large
+one. The small files tell how far samples differ from each other, which makes the ranges of rows and bytes; the large one
+tells the speed, since a small file's time is mostly the cost of opening it.
 
 Ranges of map stages hold 19 times in 20 as far as the sample goes. A row sample hides duplicates (of a pair, both must
 be drawn), so the range of a global stage reaches from the worst that the sample allows to no duplicate at all.
-Time depends on what else the machine does: its range is TIME_FACTOR to either side.
 """
 
+import resource
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import msgspec
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate.engine import journal
-from curate.engine.draw import READ_BYTES, ROWS, Drawn, Floats, Range, T, draw
+from curate.engine import scale
+from curate.engine.draw import ROWS, Drawn, Floats, Range, draw, pieces_of, spread
 from curate.engine.freeze import freeze
-from curate.engine.journal import Entry
 from curate.engine.parts import ROW_GROUP_BYTES
 from curate.engine.plan import Pass, Plan
-from curate.engine.unit import PLAN, pass_folder
+from curate.engine.scale import PACKED, Sample, Spent, Whole
+from curate.engine.unit import PLAN
 from curate.errors import GuardError
 from curate.io.files import Folder
 from curate.io.inputs import Input, Slice
 from curate.recipe.guards import NAMES, Guards
 from curate.recipe.recipe import MAX_DROPS, Recipe
 
-TIME_FACTOR = 1.7
-PACKED = Range(0.55, 1.0, 1.2)  # a large row group packs better than a sample's, near-duplicates much better
+READ_BYTES = 256 << 20  # of the input, to draw from
 MEMORY_PER_GROUP = 3.0  # a row group that is being written stands in memory about so many times
+MEMORY_VARIES = 1.15  # by what the allocator gives back
+ASSUMED_ROWS = 20_000  # drawn to measure what a row costs
 
 
 class StepForecast(msgspec.Struct, kw_only=True):
@@ -49,6 +48,26 @@ class StepForecast(msgspec.Struct, kw_only=True):
     is_global: bool = False
 
 
+class PhaseForecast(msgspec.Struct, kw_only=True):
+    """A phase of a global stage: its time on all workers together, and what it leaves in the work store."""
+
+    step: str
+    phase: str
+    over: str
+    tasks: int
+    merges: int  # rounds in which its files are merged before the next phase
+    cpu_seconds: Range
+    scratch_bytes: Range
+
+    def line(self) -> str:
+        """In words."""
+        merged = f", merged in {self.merges} rounds" if self.merges else ""
+        return (
+            f"phase    {self.step}.{self.phase}: {_in_words(self.cpu_seconds)} core seconds, "
+            f"{_in_words(self.scratch_bytes.times(1e-6))} MB in the work store, {self.tasks:,} tasks{merged}"
+        )
+
+
 class Forecast(msgspec.Struct, kw_only=True):
     """What `check` prints of it."""
 
@@ -56,6 +75,7 @@ class Forecast(msgspec.Struct, kw_only=True):
     sampled_share: float  # of the rows
     rows_in: Range
     steps: list[StepForecast]
+    phases: list[PhaseForecast] = []
     seconds: Range  # wall time, planning included
     worker_memory_bytes: Range
     output_bytes: Range
@@ -73,11 +93,12 @@ class Forecast(msgspec.Struct, kw_only=True):
         table += zip(names, map(_in_words, rows), sizes, times, strict=True)
         widths = [max(len(line[column]) for line in table) for column in range(4)]
         found = [
-            f"forecast, from {self.sampled_rows:,} rows drawn at random ({self.sampled_share:.1%} of all)"
+            f"forecast, from {self.sampled_rows:,} rows drawn at random ({_percent(self.sampled_share)} of all)"
         ]
         for name, *cells in table:
             shown = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
             found.append("  ".join([name.ljust(widths[0]), *shown]).rstrip())
+        found += [phase.line() for phase in self.phases]
         total = self.output_bytes.plus(self.scratch_bytes)
         return [
             *found,
@@ -87,6 +108,10 @@ class Forecast(msgspec.Struct, kw_only=True):
             f"{_in_words(self.scratch_bytes.times(1e-6))} in the work store",
             *(f"note     {note}" for note in self.notes),
         ]
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}" if share >= 0.001 or not share else f"{share:.1e}"
 
 
 def _in_words(value: Range) -> str:
@@ -129,31 +154,50 @@ def forecast(
     *,
     workers: int,
     max_memory_mb: int,
-    plan_seconds: float = 0.0,
+    planning: Spent = Spent(0.0, 0.0),
     rows: int = ROWS,
+    assume_rows: int = 0,
 ) -> Forecast:
     """Run the recipe of a plan on a sample of its input, at most `rows`, and say what the whole will come to.
 
-    Raises what the run itself would raise: a stage that cannot work shows here.
+    `assume_rows`: what it would come to if the input had so many rows of the same kind. Raises what the run itself would
+    raise: a stage that cannot work shows here.
     """
-    from curate.engine.run import run  # which calls us when it has limits to keep
-
     with TemporaryDirectory(prefix="curate-forecast-") as name:
         scratch = Path(name)
-        drawn = draw(plan, rows)
+        drawn = draw(plan, spread(pieces_of(plan), READ_BYTES), ASSUMED_ROWS if assume_rows else rows)
         small = _write(drawn.groups, scratch, recipe)
-        sample_plan = freeze(small, stage_files, lambda kind, data: None)
-        by_file: dict[str, list[Slice]] = {}
-        for piece in (piece for unit in sample_plan.units for piece in unit):
-            by_file.setdefault(piece.path, []).append(piece)
-        sample_plan = msgspec.structs.replace(sample_plan, units=tuple(map(tuple, by_file.values())))
-        Folder(small.output.path).replace(PLAN, msgspec.json.encode(sample_plan))
-        started = time.perf_counter()
-        if drawn.share:
-            run(small, workers=1, stage_files=stage_files, max_memory_mb=max_memory_mb)
-        wall = time.perf_counter() - started
-        sample = _Sample(sample_plan, drawn)
-        return _scale(plan, sample, drawn, wall, workers, plan_seconds)
+        sample_plan = _plan_of_groups(small, stage_files)
+        sample = Sample(
+            sample_plan, drawn, _run(small, stage_files, max_memory_mb) if drawn.groups else Spent(0, 0)
+        )
+        units = len(plan.units)
+        if assume_rows:
+            grow = assume_rows / max(drawn.rows.likely, 1.0)
+            drawn, planning = _grown(drawn, grow), Spent(planning.wall * grow, planning.cpu * grow)
+            units = int(drawn.bytes / (recipe.unit_mb << 20))
+        return _scale(plan, sample, Whole(drawn, max(units, 1), workers), planning)
+
+
+def _grown(drawn: Drawn, grow: float) -> Drawn:
+    rows = Range(drawn.rows.likely, drawn.rows.likely, drawn.rows.likely).times(grow)
+    return drawn._replace(
+        rows=rows, bytes=drawn.bytes * grow, share=drawn.share / grow, read_seconds=drawn.read_seconds * grow
+    )
+
+
+def _run(recipe: Recipe, stage_files: Sequence[str], max_memory_mb: int) -> Spent:
+    from curate.engine.run import run  # which calls us when it has limits to keep
+
+    clock, cpu = time.perf_counter(), cpu_seconds()
+    run(recipe, workers=1, stage_files=stage_files, max_memory_mb=max_memory_mb)
+    return Spent(time.perf_counter() - clock, cpu_seconds() - cpu)
+
+
+def cpu_seconds() -> float:
+    """Of this process and of its children that have ended."""
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def _write(groups: Sequence[pa.Table], scratch: Path, recipe: Recipe) -> Recipe:
@@ -169,144 +213,110 @@ def _write(groups: Sequence[pa.Table], scratch: Path, recipe: Recipe) -> Recipe:
     )  # fmt: skip
 
 
-class _Sample:
-    """What the run on the sample came to, group by group."""
-
-    def __init__(self, plan: Plan, drawn: Drawn) -> None:
-        self.plan = plan
-        self.groups = max(len(drawn.groups), 1)
-        out = plan.recipe.output.path
-        self.entries: list[list[Entry]] = [
-            list(journal.entries(pass_folder(plan, out, one))) if drawn.share else [] for one in plan.passes
-        ]
-        first, *_ = [one for one in plan.passes if one.kind == "rows"]
-        self.rows_in = self._column(first.index, lambda e: e.ledger.rows_in)
-
-    def _column(self, number: int, value: Any) -> Floats:
-        found = np.zeros(self.groups)
-        for entry in self.entries[number]:
-            found[int(entry.unit)] += value(entry)
-        return found
-
-    def of_step(self, index: int, one: Pass) -> tuple[Floats, Floats, Floats, Floats]:
-        """Rows and bytes that came to a step, rows that went on, its seconds; each (groups,)."""
-        came, size, went, seconds = (np.zeros(self.groups) for _ in range(4))
-        for entry in self.entries[one.index]:
-            if count := entry.steps.get(str(index)):
-                group = int(entry.unit)
-                came[group], size[group], seconds[group] = count.rows, count.bytes, count.seconds
-                went[group] = count.rows - sum(count.dropped.values()) - count.failed
-        return came, size, went, seconds
-
-    def kept_bytes(self) -> Floats:
-        last = [one for one in self.plan.passes if one.kind == "rows"][-1]
-        return self._column(last.index, lambda e: e.text_bytes)
-
-    def pass_seconds(self, one: Pass) -> Floats:
-        return self._column(one.index, lambda e: e.seconds)
-
-    def written(self, one: Pass, kept: bool) -> float:
-        """Bytes of kept rows (or of the others) per row drawn: what the large group has more than small ones, so that no
-        footer counts."""
-
-        def size(entry: Entry) -> int:
-            return sum(w.bytes for w in entry.outputs if w.name.startswith("_") != kept)
-
-        if one.over != "units" or self.groups < 3:
-            return sum(map(size, self.entries[one.index])) / max(float(self.rows_in.sum()), 1.0)
-        sizes = self._column(one.index, size)
-        more = float(self.rows_in[-1] - self.rows_in[:-1].mean())
-        difference = float(sizes[-1] - sizes[:-1].mean())
-        if difference <= 0 or more < 1:
-            return float(sizes.sum()) / max(float(self.rows_in.sum()), 1.0)
-        return difference / more
+def _plan_of_groups(recipe: Recipe, stage_files: Sequence[str]) -> Plan:
+    """The plan of the sample's run, each group a unit."""
+    plan = freeze(recipe, stage_files, lambda kind, data: None)
+    by_file: dict[str, list[Slice]] = {}
+    for piece in (piece for unit in plan.units for piece in unit):
+        by_file.setdefault(piece.path, []).append(piece)
+    plan = msgspec.structs.replace(plan, units=tuple(map(tuple, by_file.values())))
+    Folder(recipe.output.path).replace(PLAN, msgspec.json.encode(plan))
+    return plan
 
 
-def _scale(
-    plan: Plan, sample: _Sample, drawn: Drawn, wall: float, workers: int, plan_seconds: float
-) -> Forecast:
-    steps = _step_forecasts(plan, sample, drawn)
-    output, scratch = _disk(plan, sample, drawn)
+def _scale(plan: Plan, sample: Sample, whole: Whole, planning: Spent) -> Forecast:
+    drawn = whole.drawn
+    steps = _step_forecasts(sample, drawn)
+    output, scratch = scale.disk(plan, sample, drawn)
     memory = max((e.peak_rss_bytes for entries in sample.entries for e in entries), default=0)
-    document_share = min(drawn.bytes / max(len(plan.units), 1), ROW_GROUP_BYTES)
+    document_share = min(drawn.bytes / whole.units, ROW_GROUP_BYTES)
+    running = scale.wall(sample, whole)
     return Forecast(
         sampled_rows=int(sample.rows_in.sum()),
         sampled_share=drawn.share,
         rows_in=drawn.rows,
         steps=steps,
-        seconds=_around(plan_seconds + _wall(plan, sample, drawn, wall, workers)),
+        phases=_phase_forecasts(sample, whole),
+        seconds=Spent(planning.wall + running.wall, planning.cpu + running.cpu).range(),
         worker_memory_bytes=Range(
-            memory, memory + document_share, memory + MEMORY_PER_GROUP * document_share
+            memory / MEMORY_VARIES,
+            memory + document_share,
+            (memory + MEMORY_PER_GROUP * document_share) * MEMORY_VARIES,
         ),
         output_bytes=output.times(drawn.rows).times(PACKED),
         scratch_bytes=scratch.times(drawn.rows).times(PACKED),
-        workers=workers,
+        workers=whole.workers,
         notes=_notes(steps, drawn),
     )
 
 
-def _disk(plan: Plan, sample: _Sample, drawn: Drawn) -> tuple[Range, Range]:
-    """Bytes of the output and of the work store, per row that comes in."""
-    output = scratch = Range(0.0, 0.0, 0.0)
-    before = after = Range(1.0, 1.0, 1.0)  # what global stages leave, beyond what the sample shows
-    full = plan.recipe.output.dropped == "full"
-    for one in plan.passes:
-        kept, others = sample.written(one, True), sample.written(one, False)
-        if one.opens >= 0 and drawn.share < 1:
-            came, _, went, _ = sample.of_step(one.opens, one)
-            after = before.times(_unseen(float(came.sum()), float(went.sum()), drawn.share))
-        here = Range(others, others, others)
-        if full:  # duplicates that the sample hides lie among the dropped
-            here = here.plus(
-                Range(
-                    kept * max(0.0, before.low - after.high), kept * (before.likely - after.likely),
-                    kept * (before.high - after.low),
-                )
-            )  # fmt: skip
-        if one.final:
-            output = output.plus(
-                before.times(kept).plus(Range(others, others, others))
-                if full
-                else after.times(kept).plus(here)
+def _phase_forecasts(sample: Sample, whole: Whole) -> list[PhaseForecast]:
+    """What each phase of a global stage takes and leaves in the work store."""
+    found = []
+    steps = {step.index: step for step in sample.plan.recipe.steps}
+    for one in sample.plan.passes:
+        if one.kind == "rows":
+            continue
+        each, pace, _ = sample.pace(one, lambda e: e.seconds)
+        seconds = pace * whole.drawn.rows.likely + each * scale.tasks(one, whole)
+        size = sample.written(one, True) * whole.drawn.rows.likely
+        rounds = scale.merges(one, sample.plan, whole.units)
+        phase = steps[one.step].spec().phases[one.phase]
+        found.append(
+            PhaseForecast(
+                step=steps[one.step].name, phase=phase.run.__name__, over=phase.over,
+                tasks=scale.tasks(one, whole), merges=rounds,
+                cpu_seconds=Spent(seconds, seconds * sample.idle(one)).range(),
+                scratch_bytes=Range(size, size, size).times(PACKED).times(1 + rounds),
             )
-        else:
-            scratch = scratch.plus(after.times(kept).plus(here))
-            output = output.plus(here)
-        before = after
-    return output, scratch
+        )  # fmt: skip
+    return found
 
 
-def _step_forecasts(plan: Plan, sample: _Sample, drawn: Drawn) -> list[StepForecast]:
+def _step_forecasts(sample: Sample, drawn: Drawn) -> list[StepForecast]:
     """What each step leaves, in order. After a global stage shares are of what that left."""
     found: list[StepForecast] = []
-    names = {step.index: step.name for step in plan.recipe.steps}
+    recipe = sample.plan.recipe
+    names = {step.index: step.name for step in recipe.steps}
     base, base_rows, left = sample.rows_in, drawn.rows, drawn.rows
     hidden = Range(1.0, 1.0, 1.0)  # share of the bytes that global stages leave, beyond what the sample shows
-    order = [(i, one) for one in plan.passes if one.kind == "rows" for i in _steps_of(one)]
+    order = [(i, one) for one in sample.plan.passes if one.kind == "rows" for i in _steps_of(one)]
     for place, (index, one) in enumerate(order):
         came, _, went, seconds = sample.of_step(index, one)
         is_global = index == one.opens
         if is_global:
-            unseen = _unseen(float(came.sum()), float(went.sum()), drawn.share)
+            unseen = scale.unseen(float(came.sum()), float(went.sum()), drawn.share)
             left, base = left.times(unseen), went
             base_rows = left
             if drawn.share < 1:
                 hidden = hidden.times(unseen)
-        elif plan.recipe.steps[index].stage == "select" or came.sum() > went.sum():
-            left = base_rows.times(_survive(went, base, drawn))
+        elif recipe.steps[index].stage == "select" or came.sum() > went.sum():
+            left = base_rows.times(scale.survive(went, base, drawn))
         size = sample.of_step(*order[place + 1])[1] if place + 1 < len(order) else sample.kept_bytes()
-        per_row = float(size.sum()) / max(float(sample.rows_in.sum()), 1.0)
-        pace = float(seconds[-1]) / max(float(sample.rows_in[-1]), 1.0)
-        text = _mean(size, sample.rows_in, drawn).times(per_row).times(drawn.rows).times(hidden)
-        if not size.sum():  # what is left, if anything, is as long as what came in
-            text = Range(0.0, 0.0, left.high * drawn.bytes / max(drawn.rows.likely, 1.0))
+        took = float(seconds[-1]) / max(float(sample.rows_in[-1]), 1.0) * drawn.rows.likely
         found.append(
             StepForecast(
-                index=index, step=names[index], rows=left.rounded(), is_global=is_global, bytes=text.rounded(),
-                cpu_seconds=_around(pace * drawn.rows.likely),
+                index=index, step=names[index], rows=left.rounded(), is_global=is_global,
+                bytes=_text(size, sample, drawn, hidden, left).rounded(),
+                cpu_seconds=Spent(took, took * sample.idle(one)).range(),
             )
         )  # fmt: skip
     return found
+
+
+def _text(size: Floats, sample: Sample, drawn: Drawn, hidden: Range, left: Range) -> Range:
+    """Bytes of text after a step."""
+    if not size.sum():  # what is left, if anything, is as long as what came in
+        return Range(0.0, 0.0, left.high * drawn.bytes / max(drawn.rows.likely, 1.0))
+    apart = scale.relative(size, sample.rows_in, drawn)
+    mean = Range(max(0.0, 1.0 - apart), 1.0, 1.0 + apart)
+    text = mean.times(float(size.sum()) / sample.rows).times(drawn.rows).times(hidden)
+    if not left.likely:
+        return text
+    rows = left.times(
+        text.likely / left.likely
+    )  # few rows may all lie in one group: not surer than their number
+    return Range(min(text.low, rows.low), text.likely, max(text.high, rows.high))
 
 
 def _steps_of(one: Pass) -> list[int]:
@@ -319,80 +329,4 @@ def _notes(steps: Sequence[StepForecast], drawn: Drawn) -> list[str]:
         found.append(
             f"{', '.join(hiding)}: a row sample hides duplicates, so from there on the ranges are wide"
         )
-    if not drawn.whole:
-        found.append(f"the input is larger than {READ_BYTES >> 20} MB: drawn from slices spread over it")
     return found
-
-
-def _wall(plan: Plan, sample: _Sample, drawn: Drawn, wall: float, workers: int) -> float:
-    """Seconds of the whole run: what starting costs, and the large group's pace for everything."""
-    rows = sample.rows_in
-    spent = warm = busy = 0.0
-    grow = drawn.rows.likely / max(float(rows.sum()), 1.0)
-    for one in plan.passes:
-        if one.over != "units" or len(rows) < 2:
-            took = sum(e.seconds for e in sample.entries[one.index])
-            spent, busy = spent + took, busy + took * grow
-            continue
-        seconds = sample.pass_seconds(one)
-        pace = seconds[-1] / max(rows[-1], 1.0)
-        each = max(0.0, float(np.median(seconds[1:-1] - pace * rows[1:-1]))) if len(rows) > 3 else 0.0
-        pace = max(0.0, float(seconds[-1]) - each) / max(rows[-1], 1.0)
-        warm += max(0.0, float(seconds[0]) - each - pace * rows[0])
-        busy += pace * drawn.rows.likely + each * len(plan.units)
-        if one.source < 0:
-            busy += drawn.read_seconds
-        spent += float(seconds.sum())
-    turns = -(-len(plan.units) // workers) / max(
-        len(plan.units), 1
-    )  # the longest worker's share of the units
-    return float(max(0.0, wall - spent) + warm + busy * turns)
-
-
-def _around(value: float) -> Range:
-    return Range(value / TIME_FACTOR, value, value * TIME_FACTOR)
-
-
-def _survive(went: Floats, base: Floats, drawn: Drawn) -> Range:
-    """Share of rows that went on, of those that are the base; both from Wilson's interval and from the groups."""
-    n, x = float(base.sum()), float(went.sum())
-    if n == 0:
-        return Range(0.0, 0.0, 0.0)
-    unread = max(0.0, 1.0 - drawn.share)
-    share, z = x / n, 1.96 * unread**0.5
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
-    spread = share * _relative(went, base, drawn)
-    return Range(
-        max(0.0, min(middle - half, share - spread)), share, min(1.0, max(middle + half, share + spread))
-    )
-
-
-def _mean(values: Floats, rows: Floats, drawn: Drawn) -> Range:
-    """1, and how far the true mean may be from the sampled one, relatively."""
-    spread = _relative(values, rows, drawn)
-    return Range(max(0.0, 1.0 - spread), 1.0, 1.0 + spread)
-
-
-def _relative(values: Floats, rows: Floats, drawn: Drawn) -> float:
-    """Half the relative width of the range of values per row, by how the small groups differ."""
-    total, all_rows = float(values.sum()), float(rows.sum())
-    if len(values) < 4 or not total:
-        return 0.0 if drawn.share >= 1 or not total else 1.0
-    small_rows = float(rows[:-1].sum())
-    rest = np.subtract(values[:-1], rows[:-1] * (total / all_rows))
-    variance = float(np.square(rest).sum()) / max(small_rows, 1.0)  # per row
-    counted = all_rows if drawn.whole else small_rows
-    unread = max(0.0, 1.0 - drawn.share)
-    return T * float((variance * counted * unread) ** 0.5) / counted / (total / all_rows)
-
-
-def _unseen(came: float, went: float, share: float) -> Range:
-    """Share of rows that a global stage leaves: a pair of duplicates shows only when both were drawn."""
-    if not came:
-        return Range(1.0, 1.0, 1.0)
-    seen = came - went
-    if share >= 1:
-        return Range(went / came, went / came, went / came)
-    most = (seen + 2 * (seen + 1) ** 0.5 + 2) / came / share
-    return Range(max(0.0, 1 - most), max(0.0, 1 - seen / came / share), 1 - seen / came)

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from curate.engine import draw, journal
-from curate.engine.forecast import Forecast, Range, forecast
+from curate.engine.forecast import Forecast, Range, cpu_seconds, forecast
 from curate.engine.freeze import freeze
 from curate.engine.result import Result
 from curate.engine.run import run
+from curate.engine.scale import Spent
 from curate.engine.unit import pass_folder
 from curate.recipe.guards import NAMES
 from curate.recipe.recipe import Recipe, from_tree
@@ -74,11 +75,11 @@ def main(data: str = "../shared/data", runs: str = "50") -> None:
 
 def one(recipe: Recipe) -> Iterator[tuple[str, Range, float]]:
     """Kind of value, its range, what was measured."""
-    started = time.perf_counter()
+    clock, cpu = time.perf_counter(), cpu_seconds()
     plan = freeze(recipe, (), lambda kind, data: None)
-    planning = time.perf_counter() - started
+    planning = Spent(time.perf_counter() - clock, cpu_seconds() - cpu)
     quarter = max(400, min(draw.ROWS, sum(plan_rows(plan)) // 4))
-    said = forecast(plan, recipe, workers=2, max_memory_mb=4096, plan_seconds=planning, rows=quarter)
+    said = forecast(plan, recipe, workers=2, max_memory_mb=4096, planning=planning, rows=quarter)
     started = time.perf_counter()
     result = run(recipe, workers=2, max_memory_mb=4096, allow_quarantined=1e9)
     wall = time.perf_counter() - started

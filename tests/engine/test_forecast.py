@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.engine import journal
-from curate.engine.draw import Range, draw
+from curate.engine.draw import Range, draw, pieces_of
 from curate.engine.forecast import Limits, forecast
 from curate.engine.freeze import freeze
 from curate.engine.run import run
@@ -119,7 +119,8 @@ def test_repeated_ids_are_no_rows_of_the_forecast(tmp_path):
 
 
 def test_rows_are_drawn_from_the_whole_input_not_from_its_head(corpus, tmp_path):
-    drawn = draw(planned(recipe_of(corpus, tmp_path / "out", "sample")))
+    plan = planned(recipe_of(corpus, tmp_path / "out", "sample"))
+    drawn = draw(plan, pieces_of(plan))
     lengths = [len(t) for table in drawn.groups for t in table["text"].to_pylist()]
     mean = sum(lengths) / len(lengths)
     whole = [len(t) for t in pq.read_table(corpus)["text"].to_pylist()]
