@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 MAX_FILES = 64  # merged at once; more are merged in rounds
-ROW_GROUP_ROWS = 1_024  # of up to 64 files one is held: small, so that memory is flat
-RUN_BYTES = 16 << 20  # sorted in memory at once
+ROW_GROUP_BYTES = 512 << 10  # of up to 64 files one is held: small, so that memory is flat
+RUN_BYTES = 64 << 20  # sorted in memory at once
 U64_MAX = 2**64 - 1
 
 Bound = tuple[int, ...]
@@ -27,8 +27,16 @@ Bound = tuple[int, ...]
 
 def sort(table: pa.Table, key: Sequence[str]) -> pa.Table:
     """The table in key order (stable)."""
-    columns = [table[name].to_numpy() for name in reversed(key)]
-    return table.take(pa.array(np.lexsort(columns)))
+    first = table[key[0]].to_numpy()
+    order = np.argsort(first)
+    ordered = first[order]
+    same = ordered[1:] == ordered[:-1]
+    tied = np.flatnonzero(np.append(same, False) | np.append(False, same))
+    if len(tied):  # few where keys are hashes
+        rows = np.sort(order[tied])
+        columns = [table[name].to_numpy()[rows] for name in reversed(key)]
+        order[tied] = rows[np.lexsort(columns)]
+    return table.take(pa.array(order))
 
 
 class SortedWriter:
@@ -97,20 +105,53 @@ class SortedWriter:
 
 
 def _write(sink: Any, tables: Iterator[pa.Table]) -> None:
-    """Write tables that are in key order; row groups are cut by count alone."""
-    writer, held = None, None
+    """Write tables that are in key order; row groups are cut by the size of the rows alone."""
+    writer: pq.ParquetWriter | None = None
+    held: list[pa.Table] = []
+    size = 0.0
     for table in tables:
-        held = pa.concat_tables([held, table]) if held is not None and held.num_rows else table
-        writer = writer or pq.ParquetWriter(
-            sink, table.schema, compression="zstd", compression_level=1, use_dictionary=False
-        )
-        while held.num_rows >= ROW_GROUP_ROWS:
-            writer.write_table(held.slice(0, ROW_GROUP_ROWS).combine_chunks())
-            held = held.slice(ROW_GROUP_ROWS)
+        writer = writer or _writer(sink, table.schema)
+        ends = np.cumsum(_row_bytes(table))
+        begin, done = 0, -size  # of the open row group, in this table
+        while len(ends) and ends[-1] - done >= ROW_GROUP_BYTES:
+            end = int(np.searchsorted(ends, done + ROW_GROUP_BYTES)) + 1
+            writer.write_table(pa.concat_tables([*held, table.slice(begin, end - begin)]).combine_chunks())
+            held, begin, done = [], end, float(ends[end - 1])
+        if begin < table.num_rows:
+            held.append(table.slice(begin))
+            size = float(ends[-1]) - done
+        elif not held:
+            size = 0.0
     if writer:
-        if held is not None and held.num_rows:
-            writer.write_table(held.combine_chunks())
+        if held:
+            writer.write_table(pa.concat_tables(held).combine_chunks())
         writer.close()
+
+
+def _writer(sink: Any, schema: pa.Schema) -> pq.ParquetWriter:
+    # bytes are numbers that nothing makes smaller
+    packed = {f.name: "none" if pa.types.is_large_binary(f.type) else "zstd" for f in schema}
+    return pq.ParquetWriter(
+        sink, schema, compression=packed, compression_level={n: 1 for n, c in packed.items() if c == "zstd"},
+        use_dictionary=False, write_page_checksum=True,
+    )  # fmt: skip
+
+
+def _row_bytes(table: pa.Table) -> npt.NDArray[np.float64]:
+    """About how many bytes each row has, (n,)."""
+    sizes = np.zeros(table.num_rows)
+    for column in table.columns:
+        if pa.types.is_binary(column.type) or pa.types.is_string(column.type) or _is_large(column.type):
+            sizes += pc.fill_null(pc.binary_length(column), 0).to_numpy() + 8
+        elif pa.types.is_primitive(column.type):
+            sizes += column.type.bit_width / 8
+        else:
+            sizes += column.nbytes / max(1, table.num_rows)
+    return sizes
+
+
+def _is_large(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_large_binary(kind) or pa.types.is_large_string(kind))
 
 
 def merge(files: Sequence[Any], key: Sequence[str], low: int = 0, high: int = U64_MAX) -> Iterator[pa.Table]:
@@ -133,11 +174,11 @@ def merge(files: Sequence[Any], key: Sequence[str], low: int = 0, high: int = U6
                 ready.append(head.slice(0, count))
             heads[i] = head.slice(count) if count < head.num_rows else next(readers[i], None)
         if ready:
-            yield sort(pa.concat_tables(ready), key)
+            yield ready[0] if len(ready) == 1 else sort(pa.concat_tables(ready), key)
 
 
 def _row_groups(file: Any, column: str, low: int, high: int) -> Iterator[pa.Table]:
-    reader = pq.ParquetFile(file)
+    reader = pq.ParquetFile(file, page_checksum_verification=True)
     index = reader.schema_arrow.get_field_index(column)
     groups, metadata = range(reader.num_row_groups), reader.metadata
     first = bisect.bisect_left(groups, low, key=lambda g: metadata.row_group(g).column(index).statistics.max)
@@ -145,6 +186,10 @@ def _row_groups(file: Any, column: str, low: int, high: int) -> Iterator[pa.Tabl
         if metadata.row_group(group).column(index).statistics.min > high:
             break
         table = reader.read_row_group(group, use_threads=False)
+        statistics = metadata.row_group(group).column(index).statistics
+        if low <= statistics.min and statistics.max <= high:
+            yield table
+            continue
         kind = table.schema.field(column).type
         inside = pc.and_(
             pc.greater_equal(table[column], pa.scalar(low, kind)),
