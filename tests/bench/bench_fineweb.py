@@ -2,7 +2,9 @@
 
 One core, CPU seconds, medians of interleaved rounds; both sides without MinHash and without URL lists. From WARC (ours with
 the recipe's extractor, resiliparse; datatrove with trafilatura, precision first, as FineWeb), then from JSON Lines of
-text. Then the decisions: both sides with trafilatura on the same records, each class of difference counted.
+text; the documents TIMES over, as start-up takes about a second. The extraction part on its own: the plan's scan of the
+archive, and the pass that reads it and extracts, beside a bare loop of fastwarc and resiliparse over the same file.
+Then the decisions: both sides with trafilatura on the same records, each class of difference counted.
 """
 
 import json
@@ -14,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from bench_run import cpu, drain, html_megabytes, ours, warcs
+from bench_extract import bare
+from bench_run import cpu, drain, html_megabytes, ours, spent, warcs
 
 from curate.models.catalog import get
 from curate.recipe.tree import parse
 
-ROUNDS, EVERY = 3, 40
+ROUNDS, TIMES, EVERY = 3, 3, 40
 RECIPE = Path(__file__).parents[2] / "recipes" / "fineweb.yaml"
 
 
@@ -94,17 +97,26 @@ def from_jsonl(source: Path, folder: Path) -> None:
     drain(datatrove_steps(reader, ParquetWriter(str(folder / "dj")), False))
 
 
+def bare_loop(source: Path) -> None:
+    """Read and extract as the manuals of fastwarc and resiliparse show it, and keep the texts."""
+    from fastwarc.warc import ArchiveIterator, WarcRecordType
+
+    with open(source, "rb") as file:
+        records = ArchiveIterator(file, record_types=WarcRecordType.response, parse_http=True)
+        bare(record.reader.read() for record in records)
+
+
 def write_jsonl(data: Path, folder: Path) -> tuple[Path, Path, float]:
-    """English text as JSON Lines, and every EVERY-th document of it; megabytes of text."""
+    """English text TIMES over as JSON Lines, and every EVERY-th document of it once; megabytes of text."""
     texts = [
         text
         for path in sorted((data / "text").glob("*.parquet"))
         for text in pq.read_table(path)["text"].drop_null().to_pylist()
     ]
-    for name, chosen in (("all", texts), ("few", texts[::EVERY])):
+    for name, chosen in (("all", texts * TIMES), ("few", texts[::EVERY])):
         with open(folder / f"{name}.jsonl", "w") as file:
             file.writelines(json.dumps({"text": text, "id": str(i)}) + "\n" for i, text in enumerate(chosen))
-    return folder / "all.jsonl", folder / "few.jsonl", sum(len(text.encode()) for text in texts) / 1e6
+    return folder / "all.jsonl", folder / "few.jsonl", TIMES * sum(len(text.encode()) for text in texts) / 1e6
 
 
 def agreement(source: Path, folder: Path) -> tuple[int, int, Counter[str]]:
@@ -141,17 +153,20 @@ def main() -> None:
     data = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[3] / "shared" / "data"
     with tempfile.TemporaryDirectory(prefix="curate-bench-") as scratch:
         folder = Path(scratch)
-        every, some = warcs(data, folder)
+        every, some = warcs(data, folder, TIMES)
         every_mb, some_mb = html_megabytes(every), html_megabytes(some)
         lines, few, text_mb = write_jsonl(data, folder)
         few_mb = sum(len(json.loads(line)["text"].encode()) for line in few.read_text().splitlines()) / 1e6
         texts = stages(leave=("exact_dedup", "extract"))
         ours(some, stages(), folder / "warm")
-        rates: dict[str, list[float]] = {
-            name: [] for name in ("warc", "warc, datatrove", "jsonl", "jsonl, datatrove")
-        }
+        names = "warc", "warc, datatrove", "jsonl", "jsonl, datatrove", "scan", "extraction", "bare loop"
+        rates: dict[str, list[float]] = {name: [] for name in names}
         for _ in range(ROUNDS):
-            rates["warc"].append(every_mb / ours(every, stages(), folder / "w"))
+            scan, extraction, *rest = spent(every, stages(), folder / "w")
+            rates["warc"].append(every_mb / (scan + extraction + sum(rest)))
+            rates["scan"].append(every_mb / scan)
+            rates["extraction"].append(every_mb / extraction)
+            rates["bare loop"].append(every_mb / cpu(lambda: bare_loop(every)))
             rates["warc, datatrove"].append(some_mb / cpu(lambda: from_warc(some, folder)))
             rates["jsonl"].append(text_mb / ours(lines, texts, folder / "j"))
             rates["jsonl, datatrove"].append(few_mb / cpu(lambda: from_jsonl(few, folder)))
@@ -161,7 +176,11 @@ def main() -> None:
             print(
                 f"{kind}: {size:.1f} MB; curate {mine:.1f} MB/s, datatrove {other:.2f} MB/s, ratio {mine / other:.1f} x"
             )
-        records, alike, differ = agreement(every, folder)
+        print(
+            f"extraction part: scan {rate['scan']:.0f} MB/s; reading and extracting {rate['extraction']:.1f} MB/s, "
+            f"bare loop {rate['bare loop']:.1f}, ratio {rate['extraction'] / rate['bare loop']:.2f}"
+        )
+        records, alike, differ = agreement(warcs(data, folder)[0], folder)
         print(f"decisions on {records} records: {alike / records:.2%} alike")
         for what, count in differ.most_common():
             print(f"  {count:5}  {what}")
