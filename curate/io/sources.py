@@ -2,12 +2,12 @@
 
 import contextlib
 import io
-import zlib
 from collections.abc import Generator, Iterator
 from typing import Any, BinaryIO, Protocol
 
 import xxhash
 import zstandard
+from zlib_ng import zlib_ng as zlib  # inflates twice as fast
 
 from curate.errors import DataError
 from curate.io.files import is_remote, open_store_file
