@@ -12,7 +12,7 @@ Fails   ConfigError at plan when the column is not there, is a list, struct or m
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -54,7 +54,12 @@ def check(config: Config, columns: Mapping[str, pa.DataType]) -> None:
             f"`column: {config.column}` is {columns[config.column]}, which cannot be compared byte for byte",
             hint=f"columns that can: {', '.join(fit)}",
         )
-    if config.keep == "newest" and columns["date"] not in (pa.string(), pa.large_string()):
+    check_date(config.keep, columns)
+
+
+def check_date(keep: str, columns: Mapping[str, pa.DataType]) -> None:
+    """Refuse a date that is no text where the newest row is kept."""
+    if keep == "newest" and columns["date"] not in (pa.string(), pa.large_string()):
         raise ConfigError(
             f"`keep: newest` needs `date` as text, and it is {columns['date']}",
             hint="write it as 2026-11-20 or 2026-11-20T08:00:00Z",
@@ -76,7 +81,7 @@ def hash_rows(task: Task, inputs: Inputs, out: Out, config: Config) -> Mapping[s
     for batch in inputs.batches():
         high, low, valid = digests(batch.column(config.column))
         table = pa.table({
-            "high": high, "low": low, "rank": rank(batch, config), "order": batch.column("order"),
+            "high": high, "low": low, "rank": rank(batch, config.keep), "order": batch.column("order"),
             "id": batch.column("id"),
         })  # fmt: skip
         out.write(table.filter(pa.array(valid)))
@@ -94,6 +99,14 @@ def group(task: Task, inputs: Inputs, out: Out, config: Config) -> Mapping[str, 
 
 def apply(task: Task, inputs: Inputs, out: Out, config: Config) -> Mapping[str, int]:
     """Per unit: keep winners and rows alone, drop the others."""
+    keep_winners(inputs, out, "exact_dedup", lambda batch: batch.column(config.column).is_null())
+    return {}
+
+
+def keep_winners(
+    inputs: Inputs, out: Out, name: str, missing: Callable[[pa.RecordBatch], pa.BooleanArray]
+) -> None:
+    """Keep rows as the records of `group` say, with the size and id of their cluster; null for rows that are `missing`."""
     records = Upcoming(inputs.merged())
     for batch in inputs.batches():
         order = batch.column("order").to_numpy()
@@ -106,18 +119,17 @@ def apply(task: Task, inputs: Inputs, out: Out, config: Config) -> Mapping[str, 
             take = pa.array(index, mask=~hit)
             kept_id = pc.coalesce(found["kept_id"].combine_chunks().take(take), kept_id)
             size = pc.coalesce(found["size"].combine_chunks().take(take), size)
-        missing = batch.column(config.column).is_null()
-        nothing = pa.scalar(None, pa.int64())
-        marked = batch.append_column("exact_dedup_cluster_size", pc.if_else(missing, nothing, size))
-        marked = marked.append_column(
-            "exact_dedup_cluster_id", pc.if_else(missing, pa.scalar(None, pa.string()), kept_id)
+        without = missing(batch)
+        size = pc.if_else(without, pa.scalar(None, pa.int64()), size)
+        cluster = pc.if_else(without, pa.scalar(None, pa.string()), kept_id)
+        marked = batch.append_column(f"{name}_cluster_size", size).append_column(
+            f"{name}_cluster_id", cluster
         )
         survives = pc.equal(kept_id, batch.column("id"))
         out.keep(marked.filter(survives))
         lost = batch.filter(pc.invert(survives))
         reasons = pa.array(["duplicate"] * lost.num_rows, pa.string())
         out.drop(lost, {"drop_reason": reasons, "kept_id": kept_id.filter(pc.invert(survives))})
-    return {}
 
 
 exact_dedup = global_stage(
@@ -140,12 +152,12 @@ def digests(column: pa.Array) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.ui
     return halves[:, 0], halves[:, 1], column.is_valid().to_numpy(zero_copy_only=False)
 
 
-def rank(batch: pa.RecordBatch, config: Config) -> npt.NDArray[np.int64]:
+def rank(batch: pa.RecordBatch, keep: str) -> npt.NDArray[np.int64]:
     """Smaller is better; ties go to the earlier row."""
-    if config.keep == "longest":
+    if keep == "longest":
         _, offsets = text_buffers(batch.column("text"))
         return -np.diff(offsets)
-    if config.keep == "newest":
+    if keep == "newest":
         return np.array([-date_key(d) for d in batch.column("date").to_pylist()], np.int64)
     return np.zeros(batch.num_rows, np.int64)
 
