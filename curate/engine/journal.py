@@ -12,7 +12,7 @@ import msgspec
 
 from curate.engine.bias import ScoreCount, group_name, merge_scores
 from curate.errors import DataError
-from curate.io.files import Folder
+from curate.io.files import Folder, sha256_of
 
 JOURNAL = "_curate/journal"
 TMP = "_curate/tmp"
@@ -193,10 +193,10 @@ def resume(folder: Folder) -> None:
 
 
 def heal(folder: Folder) -> int:
-    """Forget the units of a pass whose files are gone, so that they are made anew; returns how many."""
+    """Forget the units of a pass whose files are gone or damaged, so that they are made anew; returns how many."""
     lost = 0
     for entry in entries(folder):
-        if not all(folder.exists(w.name) or folder.exists(w.tmp) for w in entry.outputs):
+        if not all(_is_whole(folder, written) for written in entry.outputs):
             for written in entry.outputs:
                 folder.remove(written.name)
             folder.remove(f"{JOURNAL}/{entry.unit}.json")
@@ -204,6 +204,13 @@ def heal(folder: Folder) -> int:
     if lost:
         folder.remove(MANIFEST)
     return lost
+
+
+def _is_whole(folder: Folder, written: Written) -> bool:
+    name = written.name if folder.exists(written.name) else written.tmp
+    if not folder.exists(name):
+        return False
+    return folder.local is None or sha256_of(folder.local / name) == written.sha256  # stores check their own
 
 
 def merge_counts(total: Counts, more: Counts) -> None:

@@ -254,7 +254,7 @@ class Runner:
             return
         with self._turn(folder):
             if lost := journal.heal(folder):
-                message = f"{lost} units of pass {one.index + 1} are gone from the work store: made anew"
+                message = f"{lost} units of pass {one.index + 1} are gone from the work store or damaged: made anew"
                 self.listen("warning", {"message": message})
             if folder.exists(MANIFEST):
                 self.totals[one.index] = msgspec.json.decode(folder.read(MANIFEST), type=Entry)
@@ -368,7 +368,7 @@ class Runner:
         while len(names := [n for n in folder.names() if n.endswith(".parquet")]) > shuffle.MAX_FILES:
             round_number += 1
             target = Folder(f"{pass_folder(self.plan, self.run, reads).path}-merge{round_number}")
-            if not target.exists(MANIFEST):
+            if journal.heal(target) or not target.exists(MANIFEST):
                 with Lock(target):
                     self._merge(reads, folder, names, target)
             folder = target
