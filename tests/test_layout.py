@@ -23,6 +23,7 @@ ROOMS = (
 # The only files or rooms that may import a library, wherever in them.
 DOORS = {
     "duckdb": ("io/query.py",),
+    "faiss": ("stages/semantic_dedup.py",),
     "fastwarc": ("io/warc.py",),
     "fsspec": ("io/",),
     "numba": ("kernels/",),
@@ -36,7 +37,7 @@ DOORS = {
     "click": ("cli/",),
     "yaml": ("recipe/", "stages/_thresholds.py"),
 }
-NEVER_AT_TOP = {"torch", "duckdb", "datatrove", "trafilatura", "tokenizers", "numba"}  # numba: but in kernels
+NEVER_AT_TOP = {"torch", "duckdb", "datatrove", "trafilatura", "tokenizers", "numba", "faiss", "transformers"}  # numba: but in kernels
 TOP_LEVEL = {
     ".ci", ".gitignore", "CHANGELOG.md", "LICENSE", "Makefile", "README.md", "curate", "pyproject.toml", "recipes",
     "scripts", "tests",
