@@ -28,7 +28,7 @@ class MapStep:
         self._blame = Blame(step)
         spec, config = step.spec(), step.settings()
         self._isolated = (
-            Isolated(step, str(plan.model_store()), plan.stage_files, RowLimits(step, careful))
+            Isolated(step, str(plan.model_store()), plan.code, RowLimits(step, careful))
             if careful or spec.isolate
             else None
         )

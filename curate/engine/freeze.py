@@ -33,7 +33,7 @@ from curate.engine.scan import FILE_ROWS, KEY, ScanJob, ids_path, scan_all
 from curate.engine.unit import DUPLICATES
 from curate.errors import ConfigError
 from curate.io import inputs, side, unread
-from curate.io.files import Folder
+from curate.io.files import Folder, sha256_of
 from curate.io.inputs import Input, InputFile, Slice
 from curate.io.listing import NothingThere, path_that_takes_in
 from curate.io.stamps import is_same
@@ -95,7 +95,7 @@ def freeze(
         curate=curate.__version__, recipe=whole, digest=recipe_digest(whole),
         stage_files=tuple(str(Path(f).resolve()) for f in stage_files), root=str(root), files=planned, units=units, asked=asked,
         columns=encode_schema(schema), duplicate_ids=duplicates, store=store_of(recipe),
-        named=named, sides=side_digests(recipe),
+        named=named, sides=side_digests(recipe), stage_sha256=tuple(map(sha256_of, stage_files)),
         passes=compile_passes(whole, inputs_digest(planned, recipe), schema, parquet_only),
     )  # fmt: skip
 

@@ -180,11 +180,11 @@ class Isolated:
         self,
         step: Step,
         store: str,
-        stage_files: tuple[str, ...],
+        code: list[tuple[str, str]],
         limits: RowLimits,
     ) -> None:
         self.step, self.deaths, self.blame = step, 0, Blame(step)
-        self._hello = (msgspec.json.encode(step), store, stage_files)
+        self._hello = (msgspec.json.encode(step), store, code)
         self._limits = limits
         self._child: Child | None = None
         self._shared = SharedBatch()
@@ -361,12 +361,12 @@ def serve(connection: Connection) -> None:
     """In the child: load the stage, then one batch in, one batch or error out."""
     from curate import stages
 
-    encoded, store, stage_files, shared = connection.recv()
+    encoded, store, code, shared = connection.recv()
     batches = SharedBatch(shared)
     call: Any = None
     try:
-        for file in stage_files:
-            stages.use_file(file)
+        for file, sha256 in code:
+            stages.use_file(file, sha256)
         call = stage_call(msgspec.json.decode(encoded, type=Step), Path(store))
         connection.send(("ready", None))
     except CurateError as error:

@@ -6,6 +6,7 @@ Units are cut from the input alone. What a pass is named by is `fingerprints.py`
 import base64
 import bisect
 import contextlib
+import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,9 +62,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     asked: tuple[str, ...] = ()  # the input's paths in the recipe; the plan's have commits for branches
     named: tuple[Named, ...] = ()
     sides: tuple[str, ...] = ()  # digests of the side columns
+    stage_sha256: tuple[str, ...] = ()  # of the content of `stage_files`
 
     def input_schema(self) -> pa.Schema:
         return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(self.columns)))
+
+    @property
+    def code(self) -> list[tuple[str, str]]:
+        """Files with stages of users, each with its planned sha256; older plans have none."""
+        return list(itertools.zip_longest(self.stage_files, self.stage_sha256, fillvalue=""))
 
     def model_store(self) -> Path:
         """Where converted models lie, always on a local disk: they are mapped into memory."""

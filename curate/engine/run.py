@@ -23,7 +23,7 @@ from curate.engine.unit import PLAN, Job, pass_folder, read_plan
 from curate.engine.workers import Pool, Signals, Stopped, default_workers, os_error
 from curate.errors import ConfigError, CurateError, DataError, LockedError, ModelError, RunError
 from curate.io import hive
-from curate.io.files import Folder
+from curate.io.files import Folder, sha256_of
 from curate.recipe.recipe import CHECKPOINT, MAX_DROPS, Recipe
 
 RECORDS_PER_RANGE = 4_000_000
@@ -185,7 +185,9 @@ def with_guards_of(plan: Plan, recipe: Recipe, stage_files: Sequence[str]) -> Pl
         allow_quarantined=recipe.allow_quarantined, canaries=recipe.canaries,
     )  # fmt: skip
     files = tuple(str(Path(f).resolve()) for f in stage_files) or plan.stage_files
-    return msgspec.structs.replace(plan, recipe=guarded, stage_files=files, named=named_files(recipe))
+    return msgspec.structs.replace(
+        plan, recipe=guarded, stage_files=files, stage_sha256=tuple(map(sha256_of, files)), named=named_files(recipe)
+    )  # fmt: skip
 
 
 def refuse_strangers(out: Folder) -> None:
@@ -396,8 +398,8 @@ def ranges_of(one: Pass, records: int) -> list[tuple[int, int]]:
 
 def load_user_stages(plan: Plan) -> None:
     """Make the stages of the plan's files known in this process."""
-    for file in plan.stage_files:
-        stages.use_file(file)
+    for file, sha256 in plan.code:
+        stages.use_file(file, sha256)
 
 
 def publish(plan: Plan, out: Folder, runner: Runner, seconds: float, allowed: float) -> Result:

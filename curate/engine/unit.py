@@ -68,8 +68,8 @@ def load_plan(run: str) -> Plan:
     plan = read_plan(Folder(run))
     if plan is None:
         raise DataError("the plan of the run is gone", where=run, hint="`curate run --fresh` makes it anew")
-    for file in plan.stage_files:
-        stages.use_file(file)
+    for file, sha256 in plan.code:
+        stages.use_file(file, sha256)
     return plan
 
 

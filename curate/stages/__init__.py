@@ -1,6 +1,7 @@
 """One file per stage; the file's name is the stage's name. `find` also knows entry points and files of users."""
 
 import difflib
+import hashlib
 import importlib
 import importlib.util
 import sys
@@ -9,7 +10,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
-from curate.errors import ConfigError
+from curate.errors import ConfigError, DataError
 from curate.stage import Stage
 
 _user_files: dict[str, Path] = {}  # stage name -> file given with --stages
@@ -38,12 +39,20 @@ def find(name: str) -> Stage:
     return _declared(getattr(module, name, None), name, str(module.__file__))
 
 
-def use_file(path: str | Path) -> list[str]:
-    """Make the stages declared in a Python file known (`--stages my_stages.py`); returns their names."""
+def use_file(path: str | Path, sha256: str = "") -> list[str]:
+    """Make the stages declared in a Python file known (`--stages my_stages.py`); returns their names.
+
+    With `sha256` a DataError where the file has another content by now: it was edited under the run that planned it.
+    """
     file = Path(path).resolve()
     if not file.is_file():
         raise ConfigError(f"no such stages file: {path}", hint="--stages takes a Python file")
     module = load_file(file)
+    if sha256 and hashlib.sha256(file.read_bytes()).hexdigest() != sha256:
+        raise DataError(
+            f"`{path}` is not what it was when the run was planned",
+            hint="restore it, or plan anew with --fresh",
+        )
     found = [key for key, value in vars(module).items() if _stage_of(value) and _stage_of(value).name == key]  # type: ignore[union-attr]
     if not found:
         raise ConfigError(

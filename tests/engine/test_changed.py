@@ -11,10 +11,15 @@ import pytest
 from curate.engine import run as engine
 from curate.engine.forecast import Limits
 from curate.engine.freeze import freeze
+from curate.engine.isolate import Isolated
+from curate.engine.limits import RowLimits
+from curate.engine.unit import read_plan
 from curate.engine.worker import run_unit
 from curate.errors import ConfigError, DataError, GuardError
+from curate.io.files import Folder
 from curate.recipe.recipe import from_tree
 from curate.recipe.tree import Tree
+from curate.stages import use_file
 
 
 @pytest.fixture
@@ -187,3 +192,44 @@ def test_a_finished_dataset_says_what_its_lists_were(place):
     assert {Path(one["path"]).name: one["sha256"] for one in plan["named"]} == {
         name: hashlib.sha256((place / name).read_bytes()).hexdigest() for name in ("no.txt", "words.txt")
     }
+
+
+CODE = """
+import msgspec
+import pyarrow as pa
+from curate.stage import stage
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    deadline_seconds: int = 9
+    max_memory_mb: int = 999
+
+
+@stage("said", version=1, config=Config, reads=["text"], writes={"said": pa.int64()}, isolate=True)
+def said(batch, config):
+    return batch.append_column("said", pa.array([1] * batch.num_rows, pa.int64()))
+"""
+
+
+def test_stages_edited_after_the_plan_are_not_loaded(place):
+    """By a worker, and by the killable child of one that had loaded them before; this process had them first."""
+    file = place / "my_stages.py"
+    file.write_text(CODE)
+    use_file(file)
+    made = recipe(place, stages=["said"])
+
+    def edit(kind, data):
+        if kind == "pass":
+            file.write_text(CODE.replace("[1]", "[2]"))
+
+    with pytest.raises(DataError, match=r"my_stages.py` is not what it was") as error:
+        engine.run(made, workers=1, stage_files=[str(file)], listen=edit)
+    assert error.value.hint == "restore it, or plan anew with --fresh"
+    assert parts(place / "out") == {}
+    (planned,) = read_plan(Folder(str(place / "out"))).code
+    child = Isolated(made.steps[0], str(place), [planned], RowLimits(made.steps[0]))
+    with pytest.raises(DataError, match=r"my_stages.py` is not what it was"):
+        child(pa.record_batch({"text": ["a"]}))
+    child.close()
+    file.write_text(CODE)
+    assert engine.run(made, workers=1, stage_files=[str(file)]).rows.kept == 9

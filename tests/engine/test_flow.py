@@ -215,7 +215,7 @@ def test_many_rows_that_all_pass_a_limit_stop_their_unit(go, tmp_path, monkeypat
     monkeypatch.setattr(isolate, "MANY", 2)
     tree = Tree({"input": {"path": "in"}, "stages": [{"greedy": {"deadline_seconds": 60.0}}]}, "recipe")
     (step,) = from_tree(tree, output="out").steps
-    stage = isolate.Isolated(step, str(tmp_path), (str(tmp_path / "my_stages.py"),), RowLimits(step))
+    stage = isolate.Isolated(step, str(tmp_path), [(str(tmp_path / "my_stages.py"), "")], RowLimits(step))
     batch = pa.record_batch({"id": ["a", "b", "c"], "text": ["x", "y", "z"]})
     with pytest.raises(StageError, match=r"stage `greedy` fails on every row, .*: took more than 300 MB"):
         stage(batch)

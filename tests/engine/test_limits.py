@@ -144,7 +144,7 @@ def test_a_slow_row_stays_and_rows_that_hang_cost_little_more_than_themselves(
     texts = ["sound"] * 600
     texts[37], texts[200], texts[400] = "HANG", "SLOW", "HANG"
     batch = pa.record_batch({"id": [f"row {i}" for i in range(600)], "text": texts})
-    careful = Isolated(step, str(tmp_path), (str(tmp_path / "my_stages.py"),), RowLimits(step, 900))
+    careful = Isolated(step, str(tmp_path), [(str(tmp_path / "my_stages.py"), "")], RowLimits(step, 900))
     careful.start()
     try:
         done, failures = careful(batch)
