@@ -14,7 +14,7 @@ import msgspec
 from curate.engine import shape
 from curate.engine.fingerprints import step_identity
 from curate.engine.forecast import Forecast, cpu_seconds, forecast
-from curate.engine.freeze import freeze
+from curate.engine.freeze import Sketch, freeze, sketch
 from curate.engine.journal import MANIFEST
 from curate.engine.lock import is_dead, read_owner
 from curate.engine.log import Listener
@@ -33,7 +33,7 @@ class PassPlan(msgspec.Struct, kw_only=True):
     kind: str
     steps: list[str]
     fingerprint: str
-    state: str  # to do | in the work store | in the output
+    state: str  # to do | in the work store | in the output | unknown
 
 
 class Check(msgspec.Struct, kw_only=True):
@@ -45,7 +45,7 @@ class Check(msgspec.Struct, kw_only=True):
     recipe: str
     files: int
     bytes: int
-    units: int
+    units: int | None  # None where only pieces of the input were read
     duplicate_ids: bool
     columns_in: dict[str, str]
     columns_out: dict[str, str]
@@ -63,7 +63,8 @@ class Check(msgspec.Struct, kw_only=True):
         """The report in words."""
         found = [
             f"recipe   {self.recipe}",
-            f"input    {self.files:,} files, {self.bytes / 1e6:,.1f} MB, cut into {self.units:,} units",
+            f"input    {self.files:,} files, {self.bytes / 1e6:,.1f} MB"
+            + (f", cut into {self.units:,} units" if self.units is not None else ""),
         ]
         if self.duplicate_ids:
             found.append("         some ids stand twice: the later rows will be quarantined (duplicate_id)")
@@ -119,31 +120,34 @@ def check(
 
     Raises what `run` would raise at its start, GuardError among it before more than `max_download` bytes come.
     """
-    clock, cpu = time.perf_counter(), cpu_seconds()
     out = Untouched(recipe.output.path) if recipe.output.path else None
     places = [_writable("output", out)] if out else []
-    try:
-        plan, read = _plan(recipe, out, stage_files, listen, fresh, max_download)
-    except OSError as error:
-        raise os_error(error, recipe.output.path) from error
-    places += [_writable("work store", Folder(plan.store))] if out else []
-    models = _open_models(recipe)
-    opened = [f"opened {models} models"] if models else []
-    planning = Spent(time.perf_counter() - clock, cpu_seconds() - cpu)
-    expected = None
-    if not plan_only:
-        expected = forecast(
-            plan, recipe, stage_files, workers=workers or default_workers(), max_memory_mb=max_memory_mb,
-            planning=planning, assume_rows=assume_rows,
-        )  # fmt: skip
-        opened.append(f"ran it on {expected.sampled_rows:,} rows")
+    with TemporaryDirectory(prefix="curate-pieces-") as folder:
+        clock, cpu = time.perf_counter(), cpu_seconds()
+        try:
+            pieces = None if plan_only else Path(folder)
+            plan, sketched, read = _plan(recipe, out, stage_files, listen, fresh, max_download, pieces)
+        except OSError as error:
+            raise os_error(error, recipe.output.path) from error
+        places += [_writable("work store", Folder(plan.store))] if out else []
+        models = _open_models(recipe)
+        opened = [f"opened {models} models"] if models else []
+        planning = Spent(time.perf_counter() - clock, cpu_seconds() - cpu)
+        expected = None
+        if not plan_only:
+            expected = forecast(
+                plan, recipe, stage_files, workers=workers or default_workers(), max_memory_mb=max_memory_mb,
+                planning=planning, assume_rows=assume_rows, sketch=sketched,
+            )  # fmt: skip
+            opened.append(f"ran it on {expected.sampled_rows:,} rows")
+    files = sketched.files if sketched else plan.files
     input_schema = plan.input_schema()
     output_schema = shape.written(recipe.output, input_schema, check_schema(recipe, input_schema))
     return Check(
-        recipe=recipe.name, files=len(plan.files), bytes=sum(f.size for f in plan.files), units=len(plan.units),
+        recipe=recipe.name, files=len(files), bytes=sum(f.size for f in files), units=None if sketched else len(plan.units),
         duplicate_ids=plan.duplicate_ids, columns_in={f.name: str(f.type) for f in input_schema},
         columns_out={f.name: str(f.type) for f in output_schema},
-        passes=[_pass(plan, i, out) for i in range(len(plan.passes))],
+        passes=[_pass(plan, i, out, sketched is None) for i in range(len(plan.passes))],
         stages=[step_identity(s, recipe.base) for s in recipe.steps if s.stage != CHECKPOINT],
         notes=_notes(recipe), output=recipe.output.path, store=plan.store, free_bytes=_free(recipe.output.path), origins=recipe.origins,
         checked=[read, "every stage's options, columns and predicates", *opened, *places], forecast=expected,
@@ -152,12 +156,30 @@ def check(
 
 def _plan(
     recipe: Recipe, out: Untouched | None, stage_files: Sequence[str], listen: Listener, fresh: bool,
-    max_download: float | None,
-) -> tuple[Plan, str]:  # fmt: skip
-    """The plan that a run would begin with, of an earlier run or made now; and what was looked at for it."""
+    max_download: float | None, folder: Path | None,
+) -> tuple[Plan, Sketch | None, str]:  # fmt: skip
+    """The plan that a run would begin with, of an earlier run or made now; and what was looked at for it.
+
+    Of a large input it is made of pieces, which come into `folder`; without one the input is read in full.
+    """
+    earlier = out is not None and _earlier(out, fresh)
+    if folder and not earlier and (some := sketch(recipe, stage_files, listen, folder, max_download)):
+        read = f"read {len(some.parts)} pieces of {len({part.of for part in some.parts})} of {len(some.files)} input files"
+        return some.plan, some, read
     if out is None:
         plan = freeze(recipe, stage_files, listen, max_download=max_download)
-        return plan, f"read {len(plan.files)} input files in full"
+        return plan, None, f"read {len(plan.files)} input files in full"
+    plan, _ = plan_or_resume(recipe, out, stage_files, listen, max_download=max_download)
+    files = f"{len(plan.files)} input files"
+    return (
+        plan,
+        None,
+        f"{files} are those that an earlier run planned" if earlier else f"read {files} in full",
+    )
+
+
+def _earlier(out: Untouched, fresh: bool) -> bool:
+    """Whether an earlier run planned into the folder. Raises what a run would say of it."""
     refuse_strangers(out)
     owner = read_owner(out)
     if owner and not is_dead(owner):
@@ -167,10 +189,7 @@ def _plan(
         )
     if fresh:
         remove_dataset(out)
-    earlier = out.exists(PLAN)
-    plan, _ = plan_or_resume(recipe, out, stage_files, listen, max_download=max_download)
-    files = f"{len(plan.files)} input files"
-    return plan, f"{files} are those that an earlier run planned" if earlier else f"read {files} in full"
+    return out.exists(PLAN)
 
 
 def _notes(recipe: Recipe) -> dict[str, list[str]]:
@@ -207,7 +226,7 @@ def _writable(what: str, folder: Folder) -> str:
     return f"permission to write the {what}"
 
 
-def _pass(plan: Plan, index: int, out: Folder | None) -> PassPlan:
+def _pass(plan: Plan, index: int, out: Folder | None, whole: bool) -> PassPlan:
     one = plan.passes[index]
     names = {s.index: s.name for s in plan.recipe.steps}
     if one.kind == "phase":
@@ -215,6 +234,8 @@ def _pass(plan: Plan, index: int, out: Folder | None) -> PassPlan:
         steps = [f"{names[one.step]}.{phase.run.__name__}"]
     else:
         steps = [*([f"{names[one.opens]}.apply"] if one.opens >= 0 else []), *(names[i] for i in one.steps)]
+    if not whole:  # a pass is named by all of its input
+        return PassPlan(index=index, kind=one.kind, steps=steps, fingerprint="", state="unknown")
     folder = out if one.final else pass_folder(plan, "", one)
     done = folder is not None and folder.exists(MANIFEST)
     state = ("in the output" if one.final else "in the work store") if done else "to do"

@@ -30,6 +30,7 @@ GROUP_ROWS = 50
 SAMPLE_BYTES = 64 << 20  # documents held
 T = 2.069  # Student's t at .975 with GROUPS - 1 degrees of freedom
 _SOURCES, _LENGTHS = 32, 64  # classes
+STREAM_VARIES = 0.2  # what is after the begin of a single stream: a guess
 _MORE = 1.5  # so many times the sample is held, for strata to have their share
 
 Floats = npt.NDArray[np.float64]
@@ -65,6 +66,7 @@ class Piece(NamedTuple):
     slices: tuple[Slice, ...]
     read_bytes: float
     bytes: float  # of the input
+    stream: bool = False  # its begin stands for all of it
 
     @property
     def weight(self) -> float:
@@ -120,8 +122,8 @@ def draw(plan: Plan, pieces: Sequence[Piece], rows: int = ROWS) -> Drawn:
     stood_for, was_read = sum(piece.bytes for piece in pieces), sum(piece.read_bytes for piece in pieces)
     whole = bool((weights == 1).all())
     found = float((per_piece * weights).sum())
-    spread = 0.0 if whole else _ratio(per_piece * weights, np.array([piece.bytes for piece in pieces]))
-    total = Range(found * max(0.0, 1 - spread), found, found * (1 + spread))
+    apart = 0.0 if whole else _apart(per_piece * weights, pieces)
+    total = Range(found * max(0.0, 1 - apart), found, found * (1 + apart))
     first, drawn = pool.without_repeated_ids()
     groups = pool.groups(weights, whole)
     total = total.times(first / max(drawn, 1))
@@ -203,6 +205,7 @@ class _Pool:
             wanted = min(
                 wanted, float(np.quantile((have / np.maximum(need, 1e-9))[need > 0], 0.25) * rows.sum())
             )
+        wanted = max(wanted, len(strata) / 4)
         upto = np.floor(np.cumsum(rows) * (wanted / rows.sum()) + 0.5)
         quota = np.maximum(np.diff(upto, prepend=0), 0)
         return np.asarray(_rank(strata) < quota[np.searchsorted(names, strata)])
@@ -252,10 +255,18 @@ def _dealt(hashes: npt.NDArray[np.uint64]) -> Ints:
     return group
 
 
-def _ratio(values: Floats, weights: Floats) -> float:
-    """Half the relative width of values per weight, from the pieces read to all of them."""
-    total, count = float(values.sum()), len(values)
-    if count < 2 or not total:
+def _apart(rows: Floats, pieces: Sequence[Piece]) -> float:
+    """Half the relative width of the range of all rows, by how rows per byte differ among pieces; streams apart."""
+    sizes = np.array([piece.bytes for piece in pieces])
+    streams = np.array([piece.stream for piece in pieces])
+    squared, total = 0.0, float(rows.sum())
+    if not total:
         return 1.0
-    rest = np.subtract(values, weights * (total / float(weights.sum())))
-    return T * float((np.square(rest).sum() * count / (count - 1)) ** 0.5) / total
+    for kind in (streams, ~streams):
+        values, weights, count = rows[kind], sizes[kind], int(kind.sum())
+        if count == 1:
+            squared += float((values[0] * (STREAM_VARIES if streams[kind][0] else 1.0)) ** 2)
+        elif count:
+            rest = values - weights * (values.sum() / weights.sum())
+            squared += T * T * float(np.square(rest).sum()) * count / (count - 1)
+    return float(squared**0.5 / total)

@@ -18,9 +18,9 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate.engine import scale
-from curate.engine.draw import ROWS, Drawn, Floats, Range, draw, pieces_of, spread
-from curate.engine.freeze import freeze
+from curate.engine import pieces, scale
+from curate.engine.draw import GROUPS, ROWS, Drawn, Floats, Range, T, draw
+from curate.engine.freeze import Sketch, freeze
 from curate.engine.parts import ROW_GROUP_BYTES
 from curate.engine.plan import Pass, Plan
 from curate.engine.scale import PACKED, Sample, Spent, Whole
@@ -31,7 +31,6 @@ from curate.io.inputs import Input, Slice
 from curate.recipe.guards import NAMES, Guards
 from curate.recipe.recipe import MAX_DROPS, Recipe
 
-READ_BYTES = 256 << 20  # of the input, to draw from
 MEMORY_PER_GROUP = 3.0  # a row group that is being written stands in memory about so many times
 MEMORY_VARIES = 1.15  # by what the allocator gives back
 ASSUMED_ROWS = 20_000  # drawn to measure what a row costs
@@ -80,8 +79,15 @@ class Forecast(msgspec.Struct, kw_only=True):
     worker_memory_bytes: Range
     output_bytes: Range
     scratch_bytes: Range  # in the work store
+    download_bytes: float = 0.0  # of an input that comes into the work store first
     workers: int
     notes: list[str] = []
+
+    @property
+    def disk_bytes(self) -> Range:
+        """All that the run writes."""
+        come = self.download_bytes
+        return self.output_bytes.plus(self.scratch_bytes).plus(Range(come, come, come))
 
     def lines(self) -> list[str]:
         """The forecast as a table and what it means."""
@@ -99,13 +105,13 @@ class Forecast(msgspec.Struct, kw_only=True):
             shown = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
             found.append("  ".join([name.ljust(widths[0]), *shown]).rstrip())
         found += [phase.line() for phase in self.phases]
-        total = self.output_bytes.plus(self.scratch_bytes)
+        come = f", {self.download_bytes / 1e6:,.1f} of input downloaded" if self.download_bytes else ""
         return [
             *found,
             f"time     {_in_words(self.seconds)} s with {self.workers} workers",
             f"memory   {_in_words(self.worker_memory_bytes.times(1e-6))} MB in each worker",
-            f"disk     {_in_words(total.times(1e-6))} MB: {_in_words(self.output_bytes.times(1e-6))} of output, "
-            f"{_in_words(self.scratch_bytes.times(1e-6))} in the work store",
+            f"disk     {_in_words(self.disk_bytes.times(1e-6))} MB: {_in_words(self.output_bytes.times(1e-6))} of output, "
+            f"{_in_words(self.scratch_bytes.times(1e-6))} in the work store{come}",
             *(f"note     {note}" for note in self.notes),
         ]
 
@@ -134,7 +140,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         """GuardError when the upper end of a range is above its limit."""
         wanted = (
             ("memory", self.memory, forecast.worker_memory_bytes.times(forecast.workers), 1e6, "MB"),
-            ("disk", self.disk, forecast.output_bytes.plus(forecast.scratch_bytes), 1e6, "MB"),
+            ("disk", self.disk, forecast.disk_bytes, 1e6, "MB"),
             ("hours", self.hours, forecast.seconds.times(1 / 3600), 1, "hours"),
         )
         for what, limit, need, unit, name in wanted:
@@ -157,6 +163,7 @@ def forecast(
     planning: Spent = Spent(0.0, 0.0),
     rows: int = ROWS,
     assume_rows: int = 0,
+    sketch: Sketch | None = None,
 ) -> Forecast:
     """Run the recipe of a plan on a sample of its input, at most `rows`, and say what the whole will come to.
 
@@ -165,18 +172,28 @@ def forecast(
     """
     with TemporaryDirectory(prefix="curate-forecast-") as name:
         scratch = Path(name)
-        drawn = draw(plan, spread(pieces_of(plan), READ_BYTES), ASSUMED_ROWS if assume_rows else rows)
+        read, parts = pieces.pieces(plan, sketch, scratch)
+        drawn = draw(plan, read, ASSUMED_ROWS if assume_rows else rows)
         small = _write(drawn.groups, scratch, recipe)
         sample_plan = _plan_of_groups(small, stage_files)
-        sample = Sample(
-            sample_plan, drawn, _run(small, stage_files, max_memory_mb) if drawn.groups else Spent(0, 0)
+        start = _run(small, stage_files, max_memory_mb) if drawn.groups else Spent(0, 0)
+        sample = Sample(sample_plan, drawn, start)
+    come = pieces.downloaded(plan, sketch)
+    units = pieces.units_of(plan, sketch, read)
+    if sketch:
+        planning = pieces.planning_of(sketch, read)
+    if assume_rows:
+        grow = assume_rows / max(drawn.rows.likely, 1.0)
+        drawn, planning, come = (
+            _grown(drawn, grow),
+            Spent(planning.wall * grow, planning.cpu * grow),
+            come * grow,
         )
-        units = len(plan.units)
-        if assume_rows:
-            grow = assume_rows / max(drawn.rows.likely, 1.0)
-            drawn, planning = _grown(drawn, grow), Spent(planning.wall * grow, planning.cpu * grow)
-            units = int(drawn.bytes / (recipe.unit_mb << 20))
-        return _scale(plan, sample, Whole(drawn, max(units, 1), workers), planning)
+        units = int(drawn.bytes / (recipe.unit_mb << 20))
+    found = _scale(plan, sample, Whole(drawn, max(units, 1), workers), planning)
+    found.download_bytes = come
+    found.notes += pieces.notes(parts, sum(piece.bytes for piece in read))
+    return found
 
 
 def _grown(drawn: Drawn, grow: float) -> Drawn:
@@ -313,10 +330,12 @@ def _text(size: Floats, sample: Sample, drawn: Drawn, hidden: Range, left: Range
     text = mean.times(float(size.sum()) / sample.rows).times(drawn.rows).times(hidden)
     if not left.likely:
         return text
-    rows = left.times(
-        text.likely / left.likely
-    )  # few rows may all lie in one group: not surer than their number
-    return Range(min(text.low, rows.low), text.likely, max(text.high, rows.high))
+    # few rows may all lie in one group: not surer than their number, nor than lengths vary
+    rows = left.times(text.likely / left.likely)
+    seen = left.likely / drawn.rows.likely * sample.rows
+    few = T * (max(0.0, 1.0 - drawn.share) / seen) ** 0.5 if seen < GROUPS else 0.0
+    low, high = min(text.low, rows.low), max(text.high, rows.high)
+    return Range(low * max(0.0, 1 - few), text.likely, high * (1 + few))
 
 
 def _steps_of(one: Pass) -> list[int]:

@@ -6,6 +6,7 @@ import itertools
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -32,9 +33,12 @@ from curate.engine.plan import Plan, check_schema, compile_passes, encode_schema
 from curate.engine.scan import FILE_ROWS, KEY, ScanJob, ids_path, scan_all
 from curate.engine.unit import DUPLICATES
 from curate.errors import ConfigError
-from curate.io import inputs, side, unread
+from curate.io import excerpt, inputs, side, unread
+from curate.io.download import Patience
+from curate.io.excerpt import Part
+from curate.io.fetched import refuse_download
 from curate.io.files import Folder, sha256_of
-from curate.io.inputs import Input, InputFile, Slice
+from curate.io.inputs import FileScan, Input, InputFile, Slice
 from curate.io.listing import NothingThere, path_that_takes_in
 from curate.io.stamps import is_same
 from curate.recipe.recipe import CHECKPOINT, Recipe
@@ -59,37 +63,75 @@ def freeze(
     Writes only into `out` and, where the input is downloaded, into the work store. GuardError before more than
     `max_download` bytes are downloaded.
     """
-    base, asked = Path(recipe.base), recipe.input.paths
+    settled, root, files = _listed(recipe, listen)
+    _fetch(files, settled, store_of(recipe), listen, max_download)
+    listen("plan", {"files": len(files), "bytes": sum(f.size for f in files)})
+    return _frozen(settled, recipe.input.paths, root, files, stage_files, listen, out, workers)
+
+
+class Sketch(NamedTuple):
+    """A plan of pieces of the input, and what they stand for."""
+
+    plan: Plan
+    parts: list[Part]
+    files: list[InputFile]  # of the whole input
+    to_come: int  # bytes that a run would download
+    coming_seconds: float  # for the pieces of it
+    planning_seconds: float  # for the pieces
+
+
+def sketch(
+    recipe: Recipe, stage_files: Sequence[str], listen: Listener, folder: Path, max_download: float | None
+) -> Sketch | None:
+    """A plan of pieces of the input, which are written into `folder`; None where it is better read in full.
+
+    GuardError where a run would download more than `max_download` bytes.
+    """
+    settled, _, files = _listed(recipe, listen)
+    come = excerpt.to_come(files)
+    refuse_download(come, max_download)
+    if recipe.input.sides or recipe.output.columns == "new" or not excerpt.is_wanted(files):
+        return None
+    size = sum(f.size for f in files)
+    listen("plan", {"files": len(files), "bytes": size})
+    begun = time.perf_counter()
+    parts = excerpt.take(files, folder, Patience(recipe.input.retry_seconds, _warn(listen)))
+    came = time.perf_counter()
+    pieces = [part.file for part in parts]
+    plan = _frozen(settled, recipe.input.paths, str(folder), pieces, stage_files, listen, size=size)
+    return Sketch(plan, parts, files, come, came - begun if come else 0.0, time.perf_counter() - came)
+
+
+def _listed(recipe: Recipe, listen: Listener) -> tuple[Recipe, str, list[InputFile]]:
+    # the recipe with its input settled, the root and the files
     if recipe.output.path:
-        _refuse_output_in_input(recipe, base)
+        _refuse_output_in_input(recipe, Path(recipe.base))
     recipe = msgspec.structs.replace(recipe, input=_settled(recipe, listen))
-    root, files = _list(recipe, store_of(recipe), listen)
-    _fetch(files, recipe, store_of(recipe), listen, max_download)
+    return recipe, *_list(recipe, store_of(recipe), listen)
+
+
+def _frozen(
+    recipe: Recipe, asked: tuple[str, ...], root: str, files: Sequence[InputFile], stage_files: Sequence[str],
+    listen: Listener, out: Folder | None = None, workers: int = 1, size: int | None = None,
+) -> Plan:  # fmt: skip
+    """The plan of files that are here; `size` of the input where they are a part of it."""
     schema = inputs.input_schema(root, files, recipe.input)
     check_schema(recipe, schema)
     named = named_files(recipe)
     side_columns = recipe.output.columns == "new"
     if side_columns:
         check_corpus(recipe, files)
-    size = sum(f.size for f in files)
-    listen("plan", {"files": len(files), "bytes": size})
     for message in surprises(files, schema, recipe):
         listen("warning", {"message": message})
     with _scratch(out) as scratch:
-        jobs = [
-            ScanJob(
-                i, f, recipe.input, schema, recipe.unit_mb << 20, recipe.max_document_mb << 20, str(scratch)
-            )
-            for i, f in enumerate(files)
-        ]
-        scans = scan_all(jobs, workers, lambda f: listen("scan", {"file": f.name, "bytes": f.size}))
+        scans = _scanned(recipe, files, schema, listen, scratch, workers)
         slices = [piece for s in scans for piece in s.slices]
         units = pack_units(slices, recipe.unit_mb << 20, across_files=not side_columns)
         duplicates = write_repeated(scratch, out, units, [f.name for f in files])
     planned = tuple(planned_file(f, s.digest) for f, s in zip(files, scans, strict=True))
     for path in recipe.input.sides:
         side.open_side(path).check({f.name: f.digest for f in planned})
-    whole = resolved(recipe, size)
+    whole = resolved(recipe, sum(f.size for f in files) if size is None else size)
     parquet_only = all(f.format == "parquet" for f in files)
     return Plan(
         curate=curate.__version__, recipe=whole, digest=recipe_digest(whole),
@@ -98,6 +140,14 @@ def freeze(
         named=named, sides=side_digests(recipe), stage_sha256=tuple(map(sha256_of, stage_files)),
         passes=compile_passes(whole, inputs_digest(planned, recipe), schema, parquet_only),
     )  # fmt: skip
+
+
+def _scanned(
+    recipe: Recipe, files: Sequence[InputFile], schema: pa.Schema, listen: Listener, scratch: Path, workers: int
+) -> list[FileScan]:  # fmt: skip
+    sizes = recipe.unit_mb << 20, recipe.max_document_mb << 20
+    jobs = [ScanJob(i, f, recipe.input, schema, *sizes, str(scratch)) for i, f in enumerate(files)]
+    return scan_all(jobs, workers, lambda f: listen("scan", {"file": f.name, "bytes": f.size}))
 
 
 def _settled(recipe: Recipe, listen: Listener) -> Input:

@@ -101,6 +101,15 @@ def _forget(listings: Folder, address: str) -> None:
             listings.remove(name)
 
 
+def refuse_download(size: float, most: float | None) -> None:
+    """GuardError where more bytes are to come than may."""
+    if most is not None and size > most:
+        raise GuardError(
+            f"{size / 1e6:,.1f} MB are to be downloaded where --max-disk allows {most / 1e6:,.4g}",
+            hint="ask for a smaller share, or allow more",
+        )
+
+
 def fetch(
     files: Sequence[InputFile],
     config: Input,
@@ -120,11 +129,7 @@ def fetch(
     }
     came: list[int] = []
     size = sum(remote.size for remote in wanted.values())
-    if most is not None and size > most:
-        raise GuardError(
-            f"{size / 1e6:,.1f} MB are to be downloaded where --max-disk allows {most / 1e6:,.4g}",
-            hint="ask for a smaller share, or allow more",
-        )
+    refuse_download(size, most)
 
     def tell() -> None:
         progress(len(came), sum(came), len(wanted), size)

@@ -1,5 +1,6 @@
 """What a run will come to is said before it starts, and holds."""
 
+import gzip
 import json
 
 import pyarrow as pa
@@ -7,11 +8,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate.engine import journal
+from curate.engine.check import check
 from curate.engine.draw import Range, draw, pieces_of
 from curate.engine.forecast import Limits, forecast
 from curate.engine.freeze import freeze
 from curate.engine.run import run
 from curate.errors import GuardError, StageError
+from curate.io import excerpt
 from curate.io.files import Folder
 from curate.recipe.recipe import from_tree
 from curate.recipe.tree import Tree
@@ -169,3 +172,50 @@ def test_a_stage_that_cannot_work_shows_before_the_run(corpus, tmp_path):
     plan = freeze(recipe, [str(file)], lambda kind, data: None)
     with pytest.raises(StageError, match="mine"):
         forecast(plan, recipe, [str(file)], workers=1, max_memory_mb=2000)
+
+
+def test_a_large_input_is_forecast_from_pieces(tmp_path, monkeypatch):
+    """Lines of a compressed file and of a plain one, of which a part is read."""
+    monkeypatch.setattr(excerpt, "WHOLE_BYTES", 10)
+    monkeypatch.setattr(excerpt, "PIECE_BYTES", 4 << 10)
+    lines = [json.dumps({"text": f"row {i} " + "word " * (i * 7919 % 90)}) for i in range(30_000)]
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.jsonl.gz").write_bytes(gzip.compress("\n".join(lines[:10_000]).encode(), 1))
+    (tmp_path / "in/b.jsonl").write_text("\n".join(lines[10_000:]) + "\n")
+    recipe = recipe_of(tmp_path / "in", tmp_path / "out", "sample", {"select": "length(text) > 200"})
+    found = check(recipe, (), lambda kind, data: None, False, workers=1)
+    said = found.forecast
+    assert inside(30_000, said.rows_in)
+    assert said.rows_in.high < 1.5 * said.rows_in.low
+    assert inside(sum(len(json.loads(line)["text"]) > 200 for line in lines), said.steps[1].rows)
+    assert (found.files, found.units, found.passes[0].state) == (2, None, "unknown")
+    assert "pieces of 2 of 2 input files" in found.checked[0]
+    assert "stand for the rest" in said.notes[0]
+    assert said.notes[1].endswith("which stands for all of them: a.jsonl.gz")
+    assert not (tmp_path / "out").exists()
+    assert check(recipe, (), lambda kind, data: None, False, plan_only=True).units == 2
+
+
+def test_as_many_rows_as_are_assumed(corpus, tmp_path):
+    """Everything that grows with rows is a thousand times as much; a phase of a global stage stands by itself."""
+    recipe = recipe_of(corpus, tmp_path / "out", "sample", {"select": "sample_hash < 0.5"}, "exact_dedup")
+    plan = planned(recipe)
+    more = forecast(plan, recipe, workers=1, max_memory_mb=2000, assume_rows=1000 * ROWS)
+    said = forecast(plan, recipe, workers=1, max_memory_mb=2000)
+    assert more.rows_in == Range(*[1000.0 * ROWS] * 3)
+    assert inside(500 * ROWS, more.steps[1].rows)
+    assert said.scratch_bytes.likely * 700 < more.scratch_bytes.likely < said.scratch_bytes.likely * 1400
+    assert more.seconds.likely > 20 * said.seconds.likely
+    assert [(p.step, p.phase) for p in more.phases] == [("exact_dedup", p) for p in ("hash_rows", "group")]
+    assert more.phases[0].scratch_bytes.low > 500 * ROWS * 10
+    assert any(line.startswith("phase    exact_dedup.hash_rows:") for line in more.lines())
+
+
+def test_bytes_to_download_are_judged_with_the_others(corpus, tmp_path):
+    said = expected(recipe_of(corpus, tmp_path / "out", "sample"))
+    limits = Limits(disk=said.disk_bytes.high + 1000)
+    limits.refuse(said)
+    said.download_bytes = 2000.0
+    assert "of input downloaded" in "\n".join(said.lines())
+    with pytest.raises(GuardError, match="--max-disk allows"):
+        limits.refuse(said)

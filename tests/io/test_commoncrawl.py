@@ -16,11 +16,14 @@ import pyarrow.parquet as pq
 import pytest
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 
+from curate.engine.check import check
+from curate.engine.forecast import Limits
 from curate.errors import ConfigError, DataError, GuardError, RunError
-from curate.io import commoncrawl, inputs
+from curate.io import commoncrawl, excerpt, inputs
 from curate.io.download import Patience, download, in_threads, look
 from curate.io.fetched import downloads
 from curate.io.slices import Input, Remote
+from curate.recipe.recipe import load
 
 CONSOLE = str(Path(sys.executable).with_name("curate"))
 CRAWL = "CC-MAIN-2024-10"
@@ -475,3 +478,21 @@ def test_a_download_beyond_max_disk_is_refused_before_its_first_byte(crawl, tmp_
     assert crawl.asked("HEAD .*segments")
     assert not crawl.asked("GET .*segments")
     assert not (tmp_path / "out").exists()
+
+
+def test_check_reads_ranges_and_says_what_would_come(crawl, tmp_path, monkeypatch):
+    monkeypatch.setattr(excerpt, "REMOTE_PIECES", 6)
+    monkeypatch.setattr(excerpt, "REMOTE_PIECE_BYTES", 8 << 10)
+    loaded = load(recipe(tmp_path, share(share=1)))
+    said = check(loaded, (), lambda kind, data: None, False, workers=1, max_download=1e9).forecast
+    size = sum((crawl.folder / path_of(number)).stat().st_size for number in FILES)
+    assert said.download_bytes == size
+    assert said.disk_bytes.low >= size
+    assert said.rows_in.high > 50
+    assert "stand for the rest" in said.notes[0]
+    asked = crawl.asked("GET .*segments")
+    assert asked
+    assert all(one["range"] for one in asked)
+    assert not list(downloads(str(tmp_path / ".curate")).rglob("*.warc.gz"))
+    with pytest.raises(GuardError, match="does not fit"):
+        Limits(disk=size + 1.0).refuse(said)
