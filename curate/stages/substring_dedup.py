@@ -56,15 +56,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     unit: Literal["bytes", "tokens"] = "bytes"  # what lengths are counted in
     min_length: int | None = None  # shortest repeat; without it 100 bytes, or 50 tokens
     tokenizer: str = ""  # for tokens: folder with a tokenizer.json, or that file; without it tokens are words
-    keep: Literal["first"] | None = (
-        None  # the first of equal passages stays: what is done unless `remove` is given
-    )
+    keep: Literal["first"] | None = None  # the first of equal passages stays: so it is without `remove`
     remove: Literal["all"] | None = None  # the first of equal passages goes as well
     snap: Literal["characters", "words"] = "characters"  # what no cut goes through
-    min_chars: int = (
-        1  # documents that a cut leaves with fewer characters are dropped; 0 keeps them, empty or not
-    )
-    memory_mb: int = 256  # for what one task compares; a worker needs about 200 more
+    min_chars: int = 1  # documents left with fewer characters by a cut are dropped; 0 keeps empty ones too
+    memory_mb: int = 256  # for what one task compares; a worker needs about 300 more
     keep_original: bool = False  # keep the old text in `substring_dedup_original`
 
     def __post_init__(self) -> None:
