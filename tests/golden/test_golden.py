@@ -10,10 +10,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import xxhash
 
+import curate
 from curate.errors import ModelError
 from curate.models import catalog, fasttext
 from curate.stages import (
@@ -86,6 +89,24 @@ def contaminated(batch: pa.RecordBatch, data: Path, store: Path) -> dict[str, st
     return found
 
 
+def semantic(data: Path, store: Path) -> dict[str, Any]:
+    """What `semantic_dedup` drops of versions of the same pages, by counts of their words in 64 bins; one cluster."""
+    table = pq.read_table(data / "dedup/powershell_docs_versions_dev.parquet", columns=["id", "text"])[:200]
+    bins = np.zeros((len(table), 64), np.float32)
+    for row, text in enumerate(table["text"].to_pylist()):
+        np.add.at(bins[row], [xxhash.xxh3_64_intdigest(word) % 64 for word in text.split()], 1)
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(bins.reshape(-1)), 64)
+    pq.write_table(table.append_column("bins", vectors), store / "pages.parquet")
+    step = {"semantic_dedup": {"column": "bins", "eps": 0.005, "keep": "first", "clusters": 1}}
+    source, output = {"path": str(store / "pages.parquet"), "id": "id"}, {"path": str(store / "out")}
+    curate.run({"name": "golden", "input": source, "stages": [step], "output": output}, workers=1)
+    gone = [
+        row for part in (store / "out/_dropped").rglob("*.parquet") for row in pq.read_table(part).to_pylist()
+    ]
+    ids = sorted([row["id"], row["kept_id"]] for row in gone)
+    return {"rows": len(table), "dropped": len(gone), "pairs": digest([f"{a} {b}" for a, b in ids])}
+
+
 def verdicts(data: Path, model: fasttext.Model, store: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in FILES:
@@ -105,6 +126,7 @@ def verdicts(data: Path, model: fasttext.Model, store: Path) -> dict[str, Any]:
         } | edited(batch)
         found[name]["filtered"] = filtered(batch)
         found[name]["contaminated"] = contaminated(batch, data, store)
+    found["semantic_dedup"] = semantic(data, store)
     pages = pq.read_table(data / f"{PAGES}.parquet", columns=["id", "html"]).combine_chunks()
     empty = pa.nulls(pages.num_rows, pa.large_string())
     batch = pa.RecordBatch.from_arrays(
