@@ -56,7 +56,7 @@ def ours(source: Path, folder: Path, options: dict[str, Any], cap_mb: int) -> An
     """Result of a run with one worker."""
     shutil.rmtree(folder, ignore_errors=True)
     recipe = {
-        "input": {"path": str(source)}, "stages": [{"substring_dedup": options}], "unit_mb": 16,
+        "input": {"path": str(source)}, "stages": [{"substring_dedup": options}], "unit_mb": 64,
         "output": {"path": str(folder / "out")},
     }  # fmt: skip
     return run(from_tree(Tree(recipe, "recipe")), workers=1, max_memory_mb=cap_mb)
