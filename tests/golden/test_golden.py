@@ -6,6 +6,7 @@
 import hashlib
 import json
 import os
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,16 @@ from curate.stages import (
     gopher_quality,
     gopher_repetition,
     language_id,
+    line_dedup,
+    paragraph_dedup,
     pii_mask,
     refinedweb_lines,
+    sentence_dedup,
+    url_dedup,
 )
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "stages"))
+import phases
 
 GOLDEN = Path(__file__).with_name("verdicts.json")
 FILES = (
@@ -41,6 +49,7 @@ FILES = (
     "multilingual/opensource_guides_29_languages_dev",
 )
 WORDS = Path(__file__).parents[1] / "stages/lists/bad_words.txt"
+VERSIONS = "dedup/powershell_docs_versions_dev"
 PAGES = "html/article_extraction_benchmark_dev"
 
 
@@ -89,6 +98,31 @@ def contaminated(batch: pa.RecordBatch, data: Path, store: Path) -> dict[str, st
     return found
 
 
+def without_repeats(data: Path, scratch: Path) -> dict[str, dict[str, str]]:
+    """Digests of kept and dropped rows, each stage by itself, on pages that stand there in several versions."""
+    pages = pq.read_table(data / f"{VERSIONS}.parquet", columns=["id", "text", "cluster"]).to_pylist()[:200]
+    rows = [
+        {"id": p["id"], "text": p["text"], "url": f"https://docs.org/{p['cluster']}/?utm_id=1"} for p in pages
+    ]
+    units = [rows[:120], rows[120:]]
+    every_line = line_dedup.Config(min_chars=1)
+    bloom = paragraph_dedup.Config(method="bloom", remove="old-both", keep_original=True)
+    found = {}
+    for name, stage, config in (
+        ("url_dedup", url_dedup.url_dedup, url_dedup.Config()),
+        ("line_dedup", line_dedup.line_dedup, every_line),
+        ("paragraph_dedup", paragraph_dedup.paragraph_dedup, paragraph_dedup.Config()),
+        ("paragraph_dedup_bloom", paragraph_dedup.paragraph_dedup, bloom),
+        ("sentence_dedup", sentence_dedup.sentence_dedup, sentence_dedup.Config()),
+    ):
+        kept, dropped, _ = phases.dedup(stage, units, config, scratch, 1_000)
+        found[name] = {
+            "kept": digest([list(row.values()) for row in kept]),
+            "dropped": digest([list(row.values()) for row in dropped]),
+        }
+    return found
+
+
 def semantic(data: Path, store: Path) -> dict[str, Any]:
     """What `semantic_dedup` drops of versions of the same pages, by counts of their words in 64 bins; one cluster."""
     table = pq.read_table(data / "dedup/powershell_docs_versions_dev.parquet", columns=["id", "text"])[:200]
@@ -134,6 +168,7 @@ def verdicts(data: Path, model: fasttext.Model, store: Path) -> dict[str, Any]:
     )
     out = extract.extract(batch, extract.Config())
     found[PAGES] = {c: digest(out[c].to_pylist()) for c in out.schema.names if c != "id"}
+    found[VERSIONS] = without_repeats(data, store)
     return found
 
 
