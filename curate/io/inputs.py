@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import pyarrow as pa
 
 from curate.errors import ConfigError, DataError
-from curate.io import documents, jsonl, parquet, side, unread, warc
+from curate.io import documents, json_row, jsonl, parquet, side, unread, warc
 from curate.io.batches import Batcher
 from curate.io.fetched import fetch, pinned
 from curate.io.listing import list_files
@@ -134,13 +134,13 @@ def _peek(files: Sequence[InputFile], config: Input) -> dict[str, list[str]]:
         if keys is None:
             continue
         everything |= dict.fromkeys(keys)
-        id_key = jsonl.id_key(config, file.own_ids)
+        id_key = json_row.id_key(config, file.own_ids)
         if id_key and id_key not in keys:
             hint = near_names(id_key, keys)
             raise ConfigError(
                 f"`{file.path}` has no key `{id_key}` in its first rows", hint=hint, where="input"
             )
-        mapping = jsonl.key_columns(config, file.own_ids)
+        mapping = json_row.key_columns(config, file.own_ids)
         if not {"text", "html"} & {mapping.get(key) for key in keys}:
             text = next((theirs for theirs, ours in mapping.items() if ours == "text"), "text")
             raise ConfigError(
