@@ -94,6 +94,7 @@ class Stage:
     check: Check | None = None  # raises ConfigError at plan where the columns' types do not fit
     scores: tuple[str, ...] = ()  # columns that a model judged by: the guards ask what explains them
     notes: Notes | None = None  # lines about a Config that `check` prints
+    makes_rows: bool = False  # adds rows, whose `parent_id` is not null
     rare: bool = False  # what it looks for is rare: that it finds nothing is no reason to stop a run
 
     @property
@@ -126,19 +127,23 @@ def stage(
     scores: Sequence[str] = (),
     notes: Notes | None = None,
     rare: bool = False,
+    makes_rows: bool = False,
+    check: Check | None = None,
 ) -> Callable[[Function], Function]:
     """Declare a map stage: `fn(batch, config)`, or `fn(batch, config, model)` with `load=fn(config, store)`.
 
     `writes` maps each new column to its Arrow type (`text` when the stage edits it); a function of the Config
     where it depends on it. The engine renames the columns when a recipe gives the stage another name. `scores` names
     those that a model's judgement is in: a run stops where language or length alone explain them. It also stops where
-    a stage with a verdict or an edit finds nothing at all, unless what it looks for is `rare`.
+    a stage with a verdict or an edit finds nothing at all, unless what it looks for is `rare`. One that `makes_rows`
+    gives back the rows it got, in order, with others among them, and writes `parent_id`, string, null for the former.
     """
 
     def declare(function: Function) -> Function:
         declared = Stage(
             name, version, config, function, reads, writes, tuple(removes), load, isolate, ends_pass,
             libraries, files, (), function.__module__, scores=tuple(scores), notes=notes, rare=rare,
+            makes_rows=makes_rows, check=check,
         )  # fmt: skip
         function.stage = declared  # type: ignore[attr-defined]
         return function

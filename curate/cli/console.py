@@ -118,6 +118,10 @@ def print_summary(result: "Result") -> None:
     say()
     for line in table(lines, right=(1, 2)):
         say(line)
+    for one in result.passes:  # what a phase says of itself
+        if one.get("counts"):
+            said = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in one["counts"].items())
+            say(f"{one['phase'].rpartition(' ')[0]}: {said}")
     if rows.skipped:
         say(f"skipped records: {', '.join(f'{v:,} {k}' for k, v in sorted(rows.skipped.items()))}")
     tokens = f", {result.tokens:,} tokens" if result.tokens else ""

@@ -54,15 +54,22 @@ class Names:
         return batch.rename_columns([self._back.get(n, n) for n in batch.schema.names])
 
 
+def given_back(step: Step, out: pa.RecordBatch) -> pa.RecordBatch:
+    """Of what a stage returns the rows that it got."""
+    return out.filter(out.column("parent_id").is_null()) if step.spec().makes_rows else out
+
+
 def check_contract(
     step: Step, batch: pa.RecordBatch, out: Any, declared: Mapping[str, pa.DataType], removes: tuple[str, ...]
 ) -> None:
-    """A stage must give back the same rows with exactly the columns it declares."""
+    """A stage must give back the same rows (and those it makes) with exactly the columns it declares."""
     problem = ""
     if not isinstance(out, pa.RecordBatch):
         problem = f"returned {type(out).__name__}, not a RecordBatch"
-    elif out.num_rows != batch.num_rows:
-        problem = f"returned {out.num_rows} rows for {batch.num_rows}"
+    elif step.spec().makes_rows and "parent_id" not in out.schema.names:
+        problem = "makes rows without `parent_id`"
+    elif (old := given_back(step, out)).num_rows != batch.num_rows:
+        problem = f"returned {old.num_rows} rows for {batch.num_rows}"
     else:
         expected = [n for n in batch.schema.names if n not in removes]
         expected += [n for n in declared if n not in expected]
@@ -73,7 +80,7 @@ def check_contract(
             problem = (
                 f"wrote `{wrong[0]}` as {out.schema.field(wrong[0]).type}, declared is {declared[wrong[0]]}"
             )
-        elif not problem and out.column("id") != batch.column("id"):
+        elif not problem and old.column("id") != batch.column("id"):
             problem = "changed the order or the ids of rows"
     if problem:
         raise StageError(

@@ -154,6 +154,8 @@ class Flow:
             else:
                 before = batch
                 batch, failures = self._maps[step.index](before)
+                if step.spec().makes_rows:
+                    self._count_made(step, batch)
                 count.changed = count.changed or bool(failures) or changes(step.name, before, batch)
                 count.seconds += time.perf_counter() - started
                 for failure in failures:
@@ -164,6 +166,11 @@ class Flow:
             if "token_count" in batch.schema.names:
                 self.tokens += pc.sum(batch.column("token_count")).as_py() or 0
             self.files.keep(batch)
+
+    def _count_made(self, step: Step, batch: pa.RecordBatch) -> None:
+        parents = batch.column(column_name(step, step.spec(), "parent_id"))
+        made = batch.filter(parents.is_valid()).column("id")
+        self.ledger.add("made", len(made), id_sum(made.to_pylist()))
 
     def _count(self, step: Step, batch: pa.RecordBatch) -> StepCount:
         count = self.counts.setdefault(str(step.index), StepCount())
@@ -253,6 +260,8 @@ def shaped_drop(dropped: pa.RecordBatch, mode: Any) -> pa.RecordBatch:
 
 def changes(name: str, before: pa.RecordBatch, after: pa.RecordBatch) -> bool:
     """Whether a map step failed a row by its verdict, or wrote a text that was not there."""
+    if after.num_rows > before.num_rows:
+        return True
     verdict = f"{name}_pass"
     judged = verdict in after.schema.names and verdict not in before.schema.names
     if judged and pc.all(after.column(verdict), min_count=0).as_py() is False:

@@ -121,6 +121,10 @@ def schema_after(schema: pa.Schema, step: Step, spec: Stage, config: Any) -> pa.
     if step.stage == "select":
         return schema
     where = f"stages[{step.index}] ({step.name})"
+    if step.when and spec.makes_rows:
+        raise ConfigError(
+            f"`{spec.name}` makes rows, and takes no `when`", where=where, hint="leave `when` out"
+        )
     for column in spec.columns_read(config):
         if column not in schema.names:
             raise ConfigError(

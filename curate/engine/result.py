@@ -110,7 +110,7 @@ def _pass_summary(plan: Plan, one: Pass, total: Entry) -> dict[str, Any]:
     return {
         "index": one.index, "phase": phase, "fingerprint": one.fingerprint, "rows_in": total.ledger.rows_in, "kept": total.ledger.kept,
         "dropped": total.ledger.dropped, "quarantined": total.ledger.quarantined, "seconds": round(total.seconds, 3),
-        "cpu_seconds": round(total.cpu_seconds, 3), "peak_rss_bytes": total.peak_rss_bytes,
+        "cpu_seconds": round(total.cpu_seconds, 3), "peak_rss_bytes": total.peak_rss_bytes, "counts": total.counts,
         "steps": [
             {"index": int(i), "step": names[i], "rows": s.rows, "dropped": sum(s.dropped.values()), "seconds": round(s.seconds, 3)}
             for i, s in sorted(total.steps.items(), key=lambda item: int(item[0]))

@@ -256,7 +256,9 @@ class Runner:
             return
         with self._turn(folder):
             if lost := journal.heal(folder):
-                message = f"{lost} units of pass {one.index + 1} are gone from the work store or damaged: made anew"
+                message = (
+                    f"{lost} units of pass {one.index + 1} are gone from the work store or damaged: made anew"
+                )
                 self.listen("warning", {"message": message})
             if folder.exists(MANIFEST):
                 self.totals[one.index] = msgspec.json.decode(folder.read(MANIFEST), type=Entry)

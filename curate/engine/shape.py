@@ -51,6 +51,8 @@ def _check_new(recipe: Recipe, before: pa.Schema, after: pa.Schema) -> None:
         why = ""
         if step.stage == "select" or step.spec().is_global:
             why = "drops rows"
+        elif step.spec().makes_rows:
+            why = "makes rows"
         elif "text" in step.spec().columns_written(step.settings()):
             why = "writes `text`"
         if why:
