@@ -17,7 +17,8 @@ Method  `keep: first`: in run order the first of equal windows stays where it st
         earlier overlaps it; a repeat that overlaps its own first (rules of dashes) leaves that one whole.
         `remove: all`: all equal windows go, as in the authors' code. Spans shrink until they cut no character, with
         `snap: words` no word. Cuts may bring passages together that repeat again: a second run finds those
-Memory  `memory_mb` for the passages that one task compares, whatever the corpus; disk: 1 to 5 times the text for a while
+Memory  `memory_mb` for the passages that one task compares, whatever the corpus. Disk: a third of the text, and up to four
+        times what may stand in it twice
 Differs the paper counts 50 tokens of BPE; `unit: tokens` counts those of `tokenizer`, or words, between which white space
         is not compared
 Fails   ConfigError for a length that is out of range, a tokenizer with `unit: bytes`, or `keep` with `remove`
