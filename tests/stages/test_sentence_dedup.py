@@ -1,5 +1,7 @@
 """sentence_dedup, all its phases in memory, against plain Python and datatrove's blocks."""
 
+import itertools
+import random
 import sys
 from pathlib import Path
 
@@ -110,6 +112,51 @@ def test_texts_equal_plain_python_for_any_cut(tmp_path_factory, units, size, chu
     config = Config(n_sentences=size, normalize="none", min_doc_sentences=0, min_doc_words=0)
     kept, _, _ = dedup(sentence_dedup, units, config, tmp_path_factory.getbasetemp(), chunk)
     assert texts(kept) == slow(units, size)
+
+
+def by_datatrove(documents, folder):
+    """Texts that datatrove's blocks leave, by id."""
+    from datatrove.data import Document
+    from datatrove.pipeline.dedup import SentenceDedupFilter, SentenceDedupSignature, SentenceFindDedups
+    from datatrove.pipeline.dedup.sentence_dedup import SentDedupConfig
+
+    def given():
+        return iter([Document(text=text, id=name) for name, text in documents.items()])
+
+    config = SentDedupConfig(min_doc_words=12, min_num_sentences=3)
+    SentenceDedupSignature(str(folder / "sigs"), config=config).run(given())
+    SentenceFindDedups(str(folder / "sigs"), str(folder / "dups"), config=config).run()
+    left = SentenceDedupFilter(str(folder / "dups"), config).run(given())
+    return {document.id: document.text.strip() for document in left}
+
+
+def test_documents_are_kept_and_cut_as_by_datatrove(tmp_path):
+    """Sentences that both cut alike, half of them written differently each time."""
+    pytest.importorskip("datatrove")
+    draw = random.Random(6)
+    names = ["Anna", "Boris", "Clara", "David", "Emma", "Felix"]
+    stock = [
+        f"{a} met {b} on day {i} of their long journey"
+        for i, (a, b) in enumerate(itertools.permutations(names, 2))
+    ]
+
+    def sentence(text):
+        return (
+            draw.choice([text, text.upper(), text.replace("day", "day,"), text.replace(" of", "  of")]) + "."
+        )
+
+    documents = {}
+    for i in range(60):
+        start = draw.randrange(len(stock) - 8)
+        run = stock[start : start + draw.randint(3, 8)] if draw.random() < 0.7 else draw.sample(stock, 6)
+        new = [f"Nobody wrote {word} in note {i} before" for word in ("this", "that", "these")]
+        documents[f"0-{i}"] = " ".join(map(sentence, run + new * (i % 2)))
+    expected = by_datatrove(documents, tmp_path)
+    config = Config(min_doc_words=12, min_doc_sentences=3)
+    kept, dropped, _ = dedup(sentence_dedup, [list(documents.values())], config, tmp_path)
+    assert texts(kept) == expected
+    assert 5 < len(dropped) < 55
+    assert sum(row["sentence_dedup_removed_sentences"] > 0 for row in kept) > 5
 
 
 @pytest.mark.parametrize("options", [{"n_sentences": 0}, {"min_doc_sentences": -1}, {"min_doc_words": -1}])
