@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curate.cli.stage import _OURS, build
+from curate.cli.stage import _OURS, build, one_stage
 
 STAGES = '''\
 """A stage whose options have the names of ours."""
@@ -125,3 +125,9 @@ def test_a_config_file_that_is_no_mapping(curate, place):
     done = curate("stage", "sample", "in.jsonl", "-o", "out", "--config", "list.yaml")
     assert done.returncode == 2
     assert "list.yaml: the options of a stage are a mapping" in done.stderr
+
+
+def test_a_stage_alone_may_find_nothing():
+    """In a recipe that stops the run; here no change is an answer."""
+    recipe = one_stage("c4_lines", ["in.jsonl"], "out", "", "", "", [], {})
+    assert recipe.guards.unchanged == "warn"
