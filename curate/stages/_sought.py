@@ -35,6 +35,8 @@ class Options(Protocol):
     @property
     def shortest(self) -> int: ...
     @property
+    def require_answer(self) -> bool: ...
+    @property
     def reference(self) -> str: ...
     @property
     def max_reference_documents(self) -> int: ...
@@ -135,8 +137,9 @@ def _sought(config: Options, item: int, question: Hashes, answers: Parts) -> lis
     if config.method == "datatrove":
         end = question[max(0, len(question) - config.words + 1) :]
         return [Sought(item, [end, answer], []) for answer in answers]
-    if len(question) < config.shortest and any(len(answer) >= config.shortest for answer in answers):
-        return [Sought(item, [answer], [question] if len(question) else []) for answer in answers]
+    short = 0 < len(question) < config.shortest  # then its answer is sought, with the question beside it
+    if short and config.require_answer and any(len(answer) >= config.shortest for answer in answers):
+        return [Sought(item, [answer], [question]) for answer in answers]
     return [Sought(item, [question], answers)]
 
 

@@ -159,6 +159,7 @@ def test_short_questions_whole_or_beside_their_answer(run: Any, tmp_path: Path) 
              "cool it with ice"]  # fmt: skip
     found = run(rows, texts, ngram=6)
     assert [row["item"] for row in found] == ["geese.jsonl:1", None, "geese.jsonl:2", None, None]
+    assert run(rows, [solution], ngram=6, require_answer=False)[0]["pass"]  # an answer alone is no item
     config = Config(sets=(Set(path=str(tmp_path / "geese.jsonl")),), ngram=6)
     assert notes(config) == ["geese: 3 items; 1 of them cannot be found: too few words"]
 
