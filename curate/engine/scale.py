@@ -19,7 +19,7 @@ from curate.engine.unit import pass_folder
 
 FASTER, SLOWER = 1.4, 1.45  # than on an idle machine; than on one as busy as during the sample
 WIDEST = 2.9  # high / low of seconds
-PACKED = Range(0.55, 1.0, 1.2)  # a large row group packs better than a sample's, near-duplicates much better
+PACKED = Range(0.38, 1.0, 1.3)  # a large row group packs better than a sample's, near-duplicates much better
 
 Seconds = Callable[[Entry], float]
 
@@ -239,5 +239,6 @@ def unseen(came: float, went: float, share: float) -> Range:
     seen = came - went
     if share >= 1:
         return Range(went / came, went / came, went / came)
+    least = max(0.0, seen - 2 * (seen + 1) ** 0.5)
     most = (seen + 2 * (seen + 1) ** 0.5 + 2) / came / share
-    return Range(max(0.0, 1 - most), max(0.0, 1 - seen / came / share), 1 - seen / came)
+    return Range(max(0.0, 1 - most), max(0.0, 1 - seen / came / share), 1 - least / came)
