@@ -32,6 +32,7 @@ from curate.stages import (
     gopher_repetition,
     language_id,
     line_dedup,
+    minhash_dedup,
     paragraph_dedup,
     pii_mask,
     refinedweb_lines,
@@ -111,6 +112,7 @@ def without_repeats(data: Path, scratch: Path) -> dict[str, dict[str, str]]:
     for name, stage, config in (
         ("url_dedup", url_dedup.url_dedup, url_dedup.Config()),
         ("line_dedup", line_dedup.line_dedup, every_line),
+        ("minhash_dedup", minhash_dedup.minhash_dedup, minhash_dedup.Config()),
         ("paragraph_dedup", paragraph_dedup.paragraph_dedup, paragraph_dedup.Config()),
         ("paragraph_dedup_bloom", paragraph_dedup.paragraph_dedup, bloom),
         ("sentence_dedup", sentence_dedup.sentence_dedup, sentence_dedup.Config()),
