@@ -18,7 +18,7 @@ stages:{extract}
   - gopher_quality: {{}}       # length, word length, symbols, stop words
   - gopher_repetition: {{}}    # repeated lines, paragraphs and n-grams
   - select: "gopher_quality_pass and gopher_repetition_pass"
-  - exact_dedup: {{}}          # one of the rows whose text is the same
+  - minhash_dedup: {{}}        # one of the documents that share most of their word 5-grams
   - token_count: {{}}
 output: {{path: "out/{name}"}}
 """

@@ -26,7 +26,7 @@ ROUNDS, TIMES, EVERY = 3, 3, 40
 RECIPE = Path(__file__).parents[2] / "recipes" / "fineweb.yaml"
 
 
-def stages(*, leave: tuple[str, ...] = ("exact_dedup",), **options: Any) -> list[Any]:
+def stages(*, leave: tuple[str, ...] = ("minhash_dedup",), **options: Any) -> list[Any]:
     """The recipe's stages without some; `options` are extract's."""
     found = []
     for step in parse(RECIPE.read_text(), "fineweb.yaml").root["stages"]:
@@ -157,7 +157,7 @@ def main() -> None:
         every_mb, some_mb = html_megabytes(every), html_megabytes(some)
         lines, few, text_mb = write_jsonl(data, folder)
         few_mb = sum(len(json.loads(line)["text"].encode()) for line in few.read_text().splitlines()) / 1e6
-        texts = stages(leave=("exact_dedup", "extract"))
+        texts = stages(leave=("minhash_dedup", "extract"))
         ours(some, stages(), folder / "warm")
         names = "warc", "warc, datatrove", "jsonl", "jsonl, datatrove", "scan", "extraction", "bare loop"
         rates: dict[str, list[float]] = {name: [] for name in names}

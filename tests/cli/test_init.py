@@ -71,7 +71,7 @@ def test_make_works_at_once(curate, tmp_path):
     assert "5 of 10 rows kept" in done.stderr
     dropped = json.loads((folder / "out/new-corpus/_curate/manifest.json").read_text())["rows"]["dropped"]
     assert {stage: sum(reasons.values()) for stage, reasons in dropped.items()} == {
-        "language_id": 2, "gopher_quality": 1, "gopher_repetition": 1, "exact_dedup": 1,
+        "language_id": 2, "gopher_quality": 1, "gopher_repetition": 1, "minhash_dedup": 1,
     }  # fmt: skip
     assert (folder / "report.html").is_file()
     again = subprocess.run(["make", f"CURATE={command}"], cwd=folder, text=True, capture_output=True)

@@ -8,7 +8,16 @@ import curate
 from curate.recipe.recipe import load
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-NAMES = ("gopher", "c4", "refinedweb", "dclm", "fineweb", "fineweb2", "yi")
+NEAR = {"minhash_dedup": {"near_duplicate": 1}}  # what the page that stands there twice comes to
+NAMES = {
+    "gopher": NEAR,
+    "c4": {"sentence_dedup": {"too_few_sentences": 1}},
+    "refinedweb": NEAR,
+    "dclm": {"paragraph_dedup": {"emptied": 1}},
+    "fineweb": NEAR,
+    "fineweb2": NEAR,
+    "yi": NEAR,
+}
 PROSE = """\
 The river comes down from the hills in spring and brings more water than the old mill can use.
 For most of the year the wheel stands still, and the children of the village play on its broad wooden steps.
@@ -42,7 +51,7 @@ def test_a_published_recipe_runs_with_its_input_alone(name, pages, tmp_path):
     assert recipe.name == name
     assert (rows.in_, rows.quarantined) == (3, 0)
     assert rows.kept == 1, rows.dropped
-    assert rows.dropped["exact_dedup"] == {"duplicate": 1}
+    assert NAMES[name].items() <= rows.dropped.items()
 
 
 def test_every_recipe_is_tried():
