@@ -263,8 +263,9 @@ def duplicates(out: Path) -> list[tuple[int, str, bool]]:
     return list(zip(*(table[name].to_pylist() for name in ("unit", "id", "keep_first")), strict=True))
 
 
-def test_repeated_ids_lie_by_unit(repeated, tmp_path):
+def test_repeated_ids_lie_by_unit(repeated, tmp_path, monkeypatch):
     """Against looking at every row; a unit finds its own in few row groups."""
+    monkeypatch.setattr("curate.engine.shuffle.ROW_GROUP_BYTES", 8 << 10)
     made = recipe(repeated, tmp_path / "out", reading={"id": "docid"}, unit_mb=1)
     plan = planned(made, out=Folder(tmp_path / "out"))
     assert plan.duplicate_ids
