@@ -14,7 +14,7 @@ from curate.recipe.recipe import from_tree
 from curate.recipe.tree import Tree
 
 DATA = Path(__file__).parents[2].parent / "shared/data"
-STAGES = [{"minhash_dedup": {"keep": "longest"}}]
+STAGES = [{"minhash_dedup": {"keep": {"highest": "score"}}}]  # no two are equal
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,10 @@ def write(folder, texts, files, seed=None):
         random.Random(seed).shuffle(rows)
     for i in range(files):
         ids, some = zip(*rows[i::files], strict=True)
-        table = pa.table({"key": [str(k) for k in ids], "text": pa.array(some, pa.large_string())})
+        table = pa.table({
+            "key": [str(k) for k in ids], "text": pa.array(some, pa.large_string()),
+            "score": [k * 7919 % 601 for k in ids],
+        })  # fmt: skip
         pq.write_table(table, folder / f"{i}.parquet", row_group_size=40)
 
 
