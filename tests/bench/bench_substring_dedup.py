@@ -3,7 +3,7 @@
 First all text of DATA with `remove: all`: CPU seconds and peak memory of a run with one worker beside those of
 pydivsufsort over the same bytes (suffix array, then neighbours compared; no reading, no cutting, no writing), and
 whether both take the same number of characters. Then a corpus four times the memory that the worker may have (MB,
-default 480, enforced by the engine): the words of DATA in another order in each copy, with passages planted, of which
+default 640, enforced by the engine): the words of DATA in another order in each copy, with passages planted, of which
 the later ones must go.
 """
 
@@ -188,7 +188,7 @@ def main() -> None:
     data = Path(sys.argv[1] if len(sys.argv) > 1 else "../shared/data")
     with tempfile.TemporaryDirectory(prefix="curate-bench-") as scratch:
         beside(data, Path(scratch))
-        four_times(data, Path(scratch), int(sys.argv[2]) if len(sys.argv) > 2 else 480)
+        four_times(data, Path(scratch), int(sys.argv[2]) if len(sys.argv) > 2 else 640)
 
 
 if __name__ == "__main__":
