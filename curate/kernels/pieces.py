@@ -281,7 +281,7 @@ def _is_ascii(text: Bytes, i: int, end: int) -> bool:
 
 @looped
 def _fold_ascii(data: Bytes, begin: int, end: int, entries: npt.NDArray[np.int32], out: Bytes) -> int:
-    """What `normalise` and `_squeeze` give for ASCII, seven times as fast: the end of the words in `out`."""
+    """What `normalise` and `_squeeze` give for ASCII, several times as fast: the end of the words in `out`."""
     o, digits = PAD, -1
     for i in range(begin, end):
         entry = int(entries[data[i]])
