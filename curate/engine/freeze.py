@@ -9,9 +9,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 
 import curate
@@ -322,6 +323,7 @@ def _repeated_places(tables: Iterator[pa.Table], find_unit: Callable[[int, int],
     held: dict[str, Repeated | int] = {}  # of one hash: id -> its only row, or the unit of its last one
     current = None
     for table in tables:
+        table = table.filter(pa.array(_may_repeat(table["hash"].to_numpy())))
         for digest, place, row_id in zip(*(table[c].to_pylist() for c in (*KEY, "id")), strict=True):
             if digest != current:
                 held, current = {}, digest
@@ -336,6 +338,12 @@ def _repeated_places(tables: Iterator[pa.Table], find_unit: Callable[[int, int],
             if unit != before:
                 yield Repeated(unit, place, row_id, False)
             held[row_id] = unit
+
+
+def _may_repeat(hashes: Any) -> Any:
+    # sorted hashes that stand beside an equal one; the first and last may have one in the next table
+    same = hashes[1:] == hashes[:-1]
+    return np.append(True, same) | np.append(same, True)
 
 
 def unit_finder(units: Sequence[Sequence[Slice]], names: Sequence[str]) -> Callable[[int, int], int]:

@@ -75,7 +75,9 @@ def read_and_write(source: Path, folder: Path) -> float:
     start = time.process_time()
     with (
         pq.ParquetFile(source) as file,
-        pq.ParquetWriter(folder / "copy.parquet", file.schema_arrow, compression="zstd") as writer,
+        pq.ParquetWriter(
+            folder / "copy.parquet", file.schema_arrow, compression="zstd", compression_level=3
+        ) as writer,
     ):
         for batch in file.iter_batches(batch_size=10_000, use_threads=False):
             writer.write_batch(batch)
