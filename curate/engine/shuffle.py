@@ -36,7 +36,7 @@ def sort(table: pa.Table, key: Sequence[str]) -> pa.Table:
         rows = np.sort(order[tied])
         columns = [table[name].to_numpy()[rows] for name in reversed(key)]
         order[tied] = rows[np.lexsort(columns)]
-    return table.take(pa.array(order))
+    return table.combine_chunks().take(pa.array(order))
 
 
 class SortedWriter:
