@@ -29,6 +29,7 @@ from curate.stage import Stage
 
 FORMAT = 2  # raise when the same plan would give other bytes
 KEYS_ABOVE_BYTES = 10 << 30  # dropped rows keep only their keys when the input is larger
+NOTHING: Mapping[str, str] = {}
 _LIBRARIES = ("pyarrow", "numba", "numpy")  # whose versions may decide any pass's bytes
 _READERS = {"warc": ("fastwarc", "resiliparse"), "jsonl": ("msgspec", "zstandard")}
 _WRITERS = {"jsonl.zst": ("msgspec", "zstandard")}
@@ -129,15 +130,18 @@ def resolved(recipe: Recipe, input_bytes: int) -> Recipe:
     return msgspec.structs.replace(recipe, output=msgspec.structs.replace(recipe.output, dropped=dropped))
 
 
-def recipe_digest(recipe: Recipe, input_bytes: int = 0) -> str:
-    """Name of everything in a recipe that decides rows, the input's content and place apart."""
+def recipe_digest(recipe: Recipe, input_bytes: int = 0, known: Mapping[str, str] = NOTHING) -> str:
+    """Name of everything in a recipe that decides rows, the input's content and place apart.
+
+    `known`: sha256 of files named beside the input that are taken as given, by their full path.
+    """
     recipe = resolved(recipe, input_bytes)
     readers = [name for libraries in _READERS.values() for name in libraries]
     content = {
         "format": FORMAT,
         "input": _reading(recipe),
         "libraries": versions(*_LIBRARIES, *readers),
-        "steps": [step_identity(s, recipe.base) for s in recipe.steps if s.stage != CHECKPOINT],
+        "steps": [step_identity(s, recipe.base, known) for s in recipe.steps if s.stage != CHECKPOINT],
         "order": [s.stage for s in recipe.steps],
         "seed": recipe.seed,
         "unit_mb": recipe.unit_mb,
@@ -173,7 +177,7 @@ def of_pass(
     return digest_of("pass", content)
 
 
-def step_identity(step: Step, base: str) -> dict[str, Any]:
+def step_identity(step: Step, base: str, known: Mapping[str, str] = NOTHING) -> dict[str, Any]:
     """What of a step decides its output: config, versions of stage and libraries, content of the files it names."""
     spec = step.spec()
     config = step.settings()
@@ -189,7 +193,10 @@ def step_identity(step: Step, base: str) -> dict[str, Any]:
             name: version(name) for name in [*spec.libraries_used(config), *(["duckdb"] if step.when else [])]
         },
         # with the name: that of a list or of thresholds may say which language it is for
-        "files": [f"{Path(file).name} {content_of(Path(base) / file)}" for file in _files_of(spec, config)],
+        "files": [
+            f"{Path(path).name} {known[path] if path in known else content_of(path)}"
+            for path in (os.path.abspath(os.path.join(base, file)) for file in _files_of(spec, config))
+        ],
         "code": sha256_of(file) if file else "",
     }
 

@@ -190,24 +190,32 @@ def _orders(job: Job) -> tuple[int, int]:
     return job.number * UNIT_ROWS, (job.number + 1) * UNIT_ROWS - 1
 
 
-def run_phase(plan: Plan, one: Pass, job: Job) -> Entry:
-    """A task of any other phase, start to commit."""
+def rows_of(plan: Plan, one: Pass, job: Job, key: tuple[str, ...]) -> Rows:
+    """What a task of a phase before the last reads; the records have this key."""
     step = plan.recipe.steps[one.step]
-    phases = step.spec().phases
-    phase, before = phases[one.phase], phases[one.phase - 1].key if one.phase > 0 else ()
     rows = UnitRows(plan, one, job) if one.over == "units" else None
     repeated = DuplicateIds(plan, job) if rows and one.source < 0 else None
+    outside = Outside(step, rows.schema, hold=False) if rows and step.when else None
+    bounds = _orders(job) if rows else (job.low, job.high)
 
     def first_rows(batch: pa.RecordBatch) -> pa.RecordBatch:
         """The rows that the last phase will see: a later row of a repeated id is none of them."""
         return repeated.split(batch)[0] if repeated else batch
 
+    return Rows(job, rows, key, bounds, Names(step, ["order"]), first_rows, outside)
+
+
+def run_phase(plan: Plan, one: Pass, job: Job) -> Entry:
+    """A task of any other phase, start to commit."""
+    step = plan.recipe.steps[one.step]
+    phases = step.spec().phases
+    phase, before = phases[one.phase], phases[one.phase - 1].key if one.phase > 0 else ()
+    found = rows_of(plan, one, job, before or ())
+
     def body(writer: shuffle.SortedWriter, scratch: Path) -> Mapping[str, int]:
-        task, names = Task(job.number, job.low, job.high), Names(step, ["order"])
-        outside = Outside(step, rows.schema, hold=False) if rows and step.when else None
-        bounds = _orders(job) if rows else (job.low, job.high)
-        found = Rows(job, rows, before or (), bounds, names, first_rows, outside)
-        return phase.run(task, found, Records(writer, scratch), step.settings())
+        return phase.run(
+            Task(job.number, job.low, job.high), found, Records(writer, scratch), step.settings()
+        )
 
     return _write_records(pass_folder(plan, job.run, one), one.fingerprint, job.unit, phase.key or (), body)
 

@@ -18,6 +18,7 @@ from curate.engine.journal import MANIFEST, Entry, fault
 from curate.engine.lock import LOCK, InUse, Lock
 from curate.engine.log import LOGS, Listener, RunLog
 from curate.engine.plan import Pass, Plan
+from curate.engine.remember import planned, remember
 from curate.engine.result import Result, judged, read_manifest, summarise
 from curate.engine.unit import PLAN, Job, pass_folder, read_plan
 from curate.engine.workers import Pool, Signals, Stopped, default_workers, os_error
@@ -56,6 +57,7 @@ def run(
                 disk = limits.disk if limits else None
                 plan, done = plan_or_resume(recipe, place, stage_files, listen, workers, max_download=disk)
                 if done is not None:
+                    remember(plan, out.path, listen)
                     return judged(done, allowed)
                 if limits:
                     limits.refuse(
@@ -76,7 +78,9 @@ def run(
                 runner = Runner(plan, out.path, pool, listen, batch_rows)
                 for one in plan.passes:
                     runner.run_pass(one)
-            return publish(plan, out, runner, time.perf_counter() - started, allowed)
+            result = publish(plan, out, runner, time.perf_counter() - started, allowed)
+            remember(plan, out.path, listen)
+            return result
     except OSError as error:
         raise os_error(error, out.path) from error
 
@@ -128,7 +132,8 @@ def plan_or_resume(
         plan = freeze(recipe, stage_files, listen, out, workers=workers, max_download=max_download)
         out.replace(PLAN, msgspec.json.format(msgspec.json.encode(plan), indent=1))
         return plan, None
-    if plan.digest != recipe_digest(recipe, sum(f.size for f in plan.files)):
+    known = planned(plan, recipe) if out.exists(MANIFEST) else {}
+    if plan.digest != recipe_digest(recipe, sum(f.size for f in plan.files), known):
         raise ConfigError(
             f"{out.path} holds a run of another recipe (or of other stage versions)",
             hint="choose another output, or make this one anew with --fresh; passes both recipes share are not run again",

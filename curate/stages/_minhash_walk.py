@@ -25,6 +25,7 @@ FATE = pa.schema(
     {
         "order": pa.uint64(),
         "kept_id": pa.string(),
+        "kept": pa.uint64(),  # its order; of a document of an index its number, with OLD
         "jaccard": pa.float64(),
         "size": pa.int64(),
         "short": pa.bool_(),
@@ -100,7 +101,7 @@ class Walk:
         return found
 
     def _fates(self, order: Any, numbers: npt.NDArray[np.int64], *columns: Any) -> pa.Table:
-        """Rows of FATE; `columns` are those after kept_id, or one value for all rows."""
+        """Rows of FATE; `columns` are those after `kept`, or one value for all rows."""
         from curate.kernels.clusters import take_bytes
 
         ends = self._state.id_end
@@ -110,7 +111,7 @@ class Walk:
         take_bytes(ends, self._state.ids, numbers, ids)
         buffers = [None, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(ids)]
         kept_id = pa.Array.from_buffers(pa.string(), len(numbers), buffers)
-        rest = [np.broadcast_to(column, len(numbers)) for column in columns]
+        rest = [self._state.order[numbers], *(np.broadcast_to(column, len(numbers)) for column in columns)]
         return pa.Table.from_arrays([order, kept_id, *map(np.ascontiguousarray, rest)], schema=FATE)
 
     def _grow(self, documents: Any, at: int) -> None:

@@ -13,9 +13,12 @@ Words   as `curate.kernels.shingles` has them: case and punctuation folded unles
         of a script without spaces is a word
 Differs documents of fewer than `ngram` words go only where another has the same words (FineWeb keeps them all), those
         without words where the text is the same, byte for byte. Rows with null text are all kept
+Index   with `index` the kept documents of a `curate index` come first in keep order: what is a duplicate of one goes,
+        `kept_id` names it; nothing of the index ever goes for a new document. `update_index` adds all that was seen
 Misses  a pair is proposed with a probability that grows with its similarity: `curate check` prints it
 Fails   ConfigError at load for options that exclude each other; at plan when no bands reach `recall`, a column is not
-        there, `highest` is no number, `scope` cannot be compared, or `keep: newest` has no `date` as text
+        there, `highest` is no number, `scope` cannot be compared, `keep: newest` has no `date` as text, or the index is
+        not there or was made in another way
 """
 
 import importlib.util
@@ -30,8 +33,10 @@ import pyarrow.compute as pc
 import xxhash
 
 from curate.errors import ConfigError, DataError
+from curate.index.index import Index
 from curate.schema import text_buffers
 from curate.stage import Inputs, Out, Phase, Task, global_stage
+from curate.stages._minhash_index import Candidates, Known, new_links, old_links
 from curate.stages._minhash_links import Buckets, Components, Places
 from curate.stages._minhash_walk import Walk, packed, tables
 from curate.stages.exact_dedup import Upcoming, date_key, digests, is_comparable
@@ -63,6 +68,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     keep: Literal["first", "longest", "newest"] | Highest = "first"  # or {highest: COLUMN}: who survives
     verify: bool | Novel = True  # by true sets; {max_novel_tokens: N} keeps what has more new words
     scope: str | None = None  # column: only documents of the same value are duplicates
+    index: str | None = None  # folder of `curate index`: what it has already is dropped, before anything else
+    update_index: bool = False  # add the documents to the index once the run is complete
 
     def __post_init__(self) -> None:
         if not (0 < self.threshold <= 1 and 0 < self.recall < 1):
@@ -80,6 +87,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             )
         if isinstance(self.verify, Novel) and self.verify.max_novel_tokens < 0:
             raise ConfigError("`max_novel_tokens` is 0 or more", hint="`verify: true` does not count them")
+        if self.index is not None and self.verify is not True:
+            raise ConfigError("an index goes with `verify: true`", hint="it holds no words of its documents")
+        if self.update_index and (self.index is None or self.keep != "first"):
+            raise ConfigError(
+                "`update_index` goes with `index` and with `keep: first`", hint="the index keeps the earlier"
+            )
 
 
 def plan_of(config: Config) -> tuple[int, int]:
@@ -100,6 +113,19 @@ def header(config: Config) -> dict[str, Any]:
         "scheme": config.scheme, "seed": config.seed, "num_perm": config.num_perm, "bands": bands, "rows": rows,
         "ngram": config.ngram, "fold": sorted(config.fold),
     }  # fmt: skip
+
+
+def index_header(config: Config) -> dict[str, Any]:
+    """What an index and a Config must have in common."""
+    return {**header(config), "threshold": config.threshold, "scope": config.scope or ""}
+
+
+def files(config: Config) -> list[str]:
+    """The index: its content is part of what names the passes."""
+    if config.index is None:
+        return []
+    Index(config.index).check(index_header(config))
+    return [config.index]
 
 
 def check_header(found: Mapping[bytes, bytes] | None, config: Config) -> None:
@@ -175,21 +201,25 @@ def sign(task: Task, inputs: Inputs, out: Out, config: Config) -> Mapping[str, i
 
 
 def band(task: Task, inputs: Inputs, out: Out, config: Config) -> Mapping[str, int]:
-    """Per range of keys: links of the first document of a bucket with the others."""
-    buckets = Buckets()
+    """Per range of keys: links of the first document of a bucket with the others, and of each with the index."""
+    buckets, index, old = Buckets(), Index(config.index) if config.index else None, 0
     for table in inputs.merged():
         check_header(table.schema.metadata, config)
         out.write(buckets.next(table))
-    return {"links": buckets.links}
+        if index:
+            out.write(found := old_links(index, table))
+            old += found.num_rows
+    return {"links": buckets.links, **({"links_with_index": old} if index else {})}
 
 
 def component(task: Task, inputs: Inputs, out: Out, config: Config) -> Mapping[str, int]:
     """Over all links: which component each linked document is of."""
-    components = Components(Places(inputs.merged()), out.scratch)
-    for table in inputs.merged():
+    components = Components(Places(new_links(inputs.merged())), out.scratch)
+    for table in new_links(inputs.merged()):
         components.link(table)
+    candidates = Candidates(inputs.merged()) if config.index else None
     for table in components.members():
-        out.write(table)
+        out.write(candidates.beside(table) if candidates else table)
     return {
         "linked": components.linked,
         "components": components.count,
@@ -214,6 +244,7 @@ def gather(task: Task, inputs: Inputs, out: Out, config: Config) -> Mapping[str,
             "component": found["component"], "rank": rank(linked, config), "order": found["order"],
             "id": linked.column("id"), "digest": signed.digests,
             "bands": packed(signed.bands, np.arange(n + 1) * bands), "shingles": signed.shingles, "words": signed.words,
+            **({"old": found["old"]} if config.index else {}),
         })  # fmt: skip
         out.write(signer.marked(table))
     return {}
@@ -223,9 +254,10 @@ def cluster(task: Task, inputs: Inputs, out: Out, config: Config) -> Mapping[str
     """Per range of components: each document that goes, with who is kept; each one kept for others, with how many."""
     novel = config.verify.max_novel_tokens if isinstance(config.verify, Novel) else -1
     walk = Walk(config.threshold, novel, config.verify is not False, out.scratch)
-    for table in tables(walk, inputs.merged()):
+    known = Known(Index(config.index), inputs.merged(), out.write) if config.index else None
+    for table in tables(walk, known.others() if known else inputs.merged()):
         out.write(table)
-    return walk.counts()
+    return {**walk.counts(), **({"known": known.dropped} if known else {})}
 
 
 def apply(task: Task, inputs: Inputs, out: Out, config: Config) -> Mapping[str, int]:
@@ -268,7 +300,7 @@ minhash_dedup = global_stage(
         Phase(component, "whole", ("order",)), Phase(gather, "units", ("component", "rank", "order")),
         Phase(cluster, "ranges", ("order",)), Phase(apply, "units"),
     ],
-    check=check, notes=notes,
+    check=check, notes=notes, files=files,
 )  # fmt: skip
 
 
@@ -289,7 +321,7 @@ class Signer:
         from curate.kernels.minhash import permutations
         from curate.kernels.shingles import Normal
 
-        self._config = config
+        self.config = config
         self._bands, self._rows = plan_of(config)
         drawn, used = permutations(config.scheme, config.num_perm, config.seed), self._bands * self._rows
         self._permutations = drawn._replace(a=drawn.a[:used], b=drawn.b[:used])
@@ -306,11 +338,14 @@ class Signer:
         from curate.kernels.minhash import band_keys, sign, signatures
         from curate.kernels.shingles import shingles
 
-        config, column = self._config, batch.column("text")
+        config, column = self.config, batch.column("text")
         data, offsets = text_buffers(column)
-        found = shingles(data, offsets, config.ngram, self._normal) if sets else None
+        # with SHA-1 in it where the scheme has that: an index makes signatures of these
+        found = shingles(data, offsets, config.ngram, self._normal, self._permutations.sha1) if sets else None
         if found and not self._permutations.sha1:
-            signed = Signatures(sign(found.hashes, found.offsets, self._permutations), found.words, found.digests)
+            signed = Signatures(
+                sign(found.hashes, found.offsets, self._permutations), found.words, found.digests
+            )
         else:
             signed = signatures(data, offsets, self._permutations, config.ngram, self._normal)
         digest = signed.digests.copy()
