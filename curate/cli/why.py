@@ -41,6 +41,8 @@ def why(
 ) -> None:
     """Say where a document ended and what every step said of it, each value beside its bound.
 
+    Of a duplicate it shows how its text differs from the one kept; of a kept document, which were dropped for it.
+
     With side columns also what the steps said that wrote them.
 
     Example: curate why out/quickstart 3f9c0a6e5d1b4c27
@@ -49,6 +51,7 @@ def why(
     """
     from curate.cli.console import print_json, printable, say
     from curate.cli.dataset import Dataset
+    from curate.cli.twins import clusters
 
     if any("\ud800" <= c <= "\udfff" for c in row_id):
         raise ConfigError(f"the id is not text: {printable(row_id)}", hint="write it in UTF-8")
@@ -60,6 +63,7 @@ def why(
     findings = [_with_kept(dataset, _with_verdicts(dataset, finding)) for finding in found]
     for finding in findings:
         finding["with"] = list(_beside(dataset, finding))
+        finding["clusters"] = list(clusters(dataset, finding["row"]))
     status = findings[0]["status"] if findings else "unknown"
     code = FOUND if findings else NOT_FOUND
     if as_json:
@@ -126,14 +130,21 @@ def _with_verdicts(dataset: "Dataset", finding: dict[str, Any]) -> dict[str, Any
 
 
 def _with_kept(dataset: "Dataset", finding: dict[str, Any]) -> dict[str, Any]:
-    """Add what became of the row that was kept in this one's place; take the text out."""
+    """Add what became of the row that was kept in this one's place, and how they differ; take the text out."""
+    from curate.cli.twins import difference
+
     row = {name: value for name, value in finding["row"].items() if name != "text"}
     if not row.get("kept_id"):
         return {**finding, "row": row}
     nowhere: dict[str, Any] = {"status": "unknown", "part": "", "row": {}}
     other = next(iter(find(dataset, row["kept_id"])), nowhere)
     fate = {"status": other["status"], "part": other["part"], "drop_stage": other["row"].get("drop_stage")}
-    return {**finding, "row": row, "kept": fate}
+    return {
+        **finding,
+        "row": row,
+        "kept": fate,
+        "difference": difference(dataset, finding["row"], other["row"]),
+    }
 
 
 def _beside(dataset: "Dataset", finding: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -149,6 +160,7 @@ def _beside(dataset: "Dataset", finding: dict[str, Any]) -> Iterator[dict[str, A
 
 def _print_finding(finding: dict[str, Any]) -> None:
     from curate.cli.console import cell, table
+    from curate.cli.twins import print_clusters, print_difference
 
     row = finding["row"]
     lines = [
@@ -163,6 +175,9 @@ def _print_finding(finding: dict[str, Any]) -> None:
     lines += [(n, cell(value, 200)) for n, value in row.items() if n not in shown and value is not None]
     print("\n".join(table(lines)) + "\n")
     _print_verdicts(finding["verdicts"])
+    if "difference" in finding:
+        print_difference(finding["difference"])
+    print_clusters(finding["clusters"])
     for other in finding["with"]:
         print(f"with {other['output']}: {other['status']}")
         _print_verdicts(other["verdicts"])

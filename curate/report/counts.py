@@ -70,9 +70,20 @@ def columns_of(connection: Any, view: str) -> dict[str, str]:
     return dict(zip(table[0].to_pylist(), table[1].to_pylist(), strict=True))
 
 
+def rows_of(connection: Any, sql: str) -> list[tuple[Any, ...]]:
+    """All rows of a SELECT."""
+    table = query(connection, sql).read_all()
+    return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+
+
 def quoted(name: str) -> str:
     """A column's name in SQL."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def literal(value: str) -> str:
+    """A text in SQL."""
+    return "'" + value.replace("'", "''") + "'"
 
 
 class Counter:
@@ -105,10 +116,6 @@ class Counter:
             found[view] = template.format(url=sql, date=sql) if sql and template else sql
         return found
 
-    def _rows(self, sql: str) -> list[tuple[Any, ...]]:
-        table = query(self._connection, sql).read_all()
-        return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
-
     def _dimension(self, name: str, sql: dict[str, str]) -> Dimension:
         both = " UNION ALL ".join(
             f"SELECT COALESCE({sql[view] or 'NULL'}, '') AS v, {key} FROM {view}"
@@ -118,14 +125,16 @@ class Counter:
         distinct = 0
         for bucket in range(self._buckets):
             where = f"WHERE hash(v) % {self._buckets} = {bucket}" if self._buckets > 1 else ""
-            rows = self._rows(
-                f"SELECT v, count(*) AS n, count(*) OVER () AS d FROM ({both}) {where} GROUP BY v ORDER BY n DESC, v LIMIT {TOP}"
+            rows = rows_of(
+                self._connection,
+                f"SELECT v, count(*) AS n, count(*) OVER () AS d FROM ({both}) {where} GROUP BY v ORDER BY n DESC, v LIMIT {TOP}",
             )
             distinct += rows[0][2] if rows else 0
             top = sorted([*top, *((v, n) for v, n, _ in rows)], key=lambda row: (-row[1], row[0]))[:TOP]
         listed = ", ".join("'" + v.replace("'", "''") + "'" for v, _ in top)
-        rows = self._rows(
-            f"SELECT CASE WHEN v IN ({listed}) THEN v END AS v, s, r, count(*) FROM ({both}) GROUP BY ALL"
+        rows = rows_of(
+            self._connection,
+            f"SELECT CASE WHEN v IN ({listed}) THEN v END AS v, s, r, count(*) FROM ({both}) GROUP BY ALL",
         )
         values = {v: Value(name=v, dropped={}) for v, _ in top}
         rest = Value(name="", dropped={}, others=distinct - len(top))
@@ -157,7 +166,8 @@ class Counter:
             return None
         blamed = (
             " OR ".join(
-                f"(drop_stage = {_text(rule.stage)} AND drop_reason = {_text(rule.reason)})" for rule in rules
+                f"(drop_stage = {literal(rule.stage)} AND drop_reason = {literal(rule.reason)})"
+                for rule in rules
             )
             or "FALSE"
         )
@@ -166,9 +176,10 @@ class Counter:
             f"SELECT CAST({quoted(column)} AS DOUBLE) AS v, {side[view]} AS side FROM {view}"
             for view in views
         )
-        low, high, near, far, whole = self._rows(
+        low, high, near, far, whole = rows_of(
+            self._connection,
             f"""SELECT min(v), max(v), approx_quantile(v, 0.002), approx_quantile(v, 0.99), bool_and(v = floor(v))
-            FROM (SELECT CASE WHEN isfinite(v) THEN v END AS v FROM ({both}))"""
+            FROM (SELECT CASE WHEN isfinite(v) THEN v END AS v FROM ({both}))""",
         )[0]
         if low is None:
             return None
@@ -180,8 +191,9 @@ class Counter:
         bins = len(edges) - 1
         number = f"least({bins - 1}, greatest(0, CAST(floor(({value} - {first!r}) / {(last - first) / bins!r} + 1e-6) AS INTEGER)))"
         counts = [[0] * bins for _ in range(3)]
-        for which, at, rows in self._rows(
-            f"SELECT side, {number} AS bin, count(*) FROM ({both}) WHERE isfinite(v) GROUP BY ALL"
+        for which, at, rows in rows_of(
+            self._connection,
+            f"SELECT side, {number} AS bin, count(*) FROM ({both}) WHERE isfinite(v) GROUP BY ALL",
         ):
             counts[which][at] = rows
         total = self._facts.result.rows.kept + sum(self._facts.dropped.values())
@@ -212,7 +224,3 @@ def _edges(
     width = (stop - start) / BINS
     first = on_edge - math.ceil((on_edge - start) / width - 1e-9) * width
     return [first + i * width for i in range(BINS + 2)]
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"

@@ -6,7 +6,8 @@ import msgspec
 import pyarrow as pa
 
 from curate.errors import ConfigError
-from curate.io.query import open_pair, query
+from curate.io.query import open_pair
+from curate.report.counts import columns_of, literal, rows_of
 from curate.report.documents import stream
 from curate.report.facts import Facts
 
@@ -68,7 +69,7 @@ def compare(a: Facts, b: Facts) -> Corpora:
         for bucket in range(buckets):
             for side, facts in (("a", a), ("b", b)):
                 connection.register(f"{side}_texts", stream(facts.folder, TEXTS))
-            for row in _rows(connection, _join(one, other, buckets, bucket)):
+            for row in rows_of(connection, _join(one, other, buckets, bucket)):
                 rows, ids = fates.get(row[:3], (0, []))
                 fates[row[:3]] = rows + row[3], (ids + row[4])[:SAMPLE]
         found.same, _ = fates.pop((KEPT, "", ""), (0, []))
@@ -115,23 +116,13 @@ def _join(one: str, other: str, buckets: int, bucket: int) -> str:
         ) GROUP BY ALL"""
 
 
-def _rows(connection: Any, sql: str) -> list[tuple[Any, ...]]:
-    table = query(connection, sql).read_all()
-    return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
-
-
 def _shown(connection: Any, side: str, ids: list[str]) -> list[Shown]:
     if not ids:
         return []
-    listed = ", ".join("'" + i.replace("'", "''") + "'" for i in ids)
-    names = (
-        query(connection, f"SELECT column_name FROM (DESCRIBE SELECT * FROM {side}_docs)")
-        .read_all()[0]
-        .to_pylist()
-    )
-    source = "source" if "source" in names else "NULL"
+    listed = ", ".join(map(literal, ids))
+    source = "source" if "source" in columns_of(connection, f"{side}_docs") else "NULL"
     sql = f"SELECT id, {source}, left(text, {TEXT_CHARS * 2}) FROM {side}_docs WHERE id IN ({listed}) ORDER BY hash(id)"
     return [
         Shown(id=i, source=source or "", text=" ".join((text or "").split())[:TEXT_CHARS])
-        for i, source, text in _rows(connection, sql)
+        for i, source, text in rows_of(connection, sql)
     ]

@@ -220,6 +220,87 @@
     $("lengths-plot").replaceChildren(make("figure", {}, svg));
   }
 
+  // Duplicates: how many clusters of each size, what it took of each source, and documents beside the one kept.
+  const most = page.dedups.reduce((best, one, i, all) => (one.dropped > all[best].dropped ? i : best), 0);
+  const pairing = { step: most, list: "largest", number: 0, member: 0 };
+  function tabs(id, names, current, open) {
+    fill(id, ...names.map((name, i) => make("button", { role: "tab", type: "button", "aria-selected": String(i === current), on: { click: () => open(i) } }, name)));
+    $(id).hidden = names.length < 2;
+  }
+  const track = (part, whole, kind) => make("div", { class: "track" }, make("div", { class: kind, style: { width: `${(100 * part) / Math.max(1, whole)}%` } }));
+  const cells = (head, ...names) => make("div", { class: "head" }, make("div", {}, head), ...names.map((name) => make("div", { class: name ? "num" : "" }, name)));
+  const numbers = (...texts) => texts.map((text) => make("span", { class: "num" }, text));
+
+  function drawClusters() {
+    if (!page.dedups.length) { $("clusters").hidden = true; return; }
+    tabs("clusters-tabs", page.dedups.map((one) => one.name), pairing.step, (i) => { Object.assign(pairing, { step: i, list: "largest", number: 0, member: 0 }); drawClusters(); });
+    const one = page.dedups[pairing.step];
+    const note = [`${one.name} dropped ${count(one.dropped)} of ${count(one.rows)} rows (${share(one.dropped, one.rows)}) in favour of ${one.clusters ? `the ${count(one.clusters)} kept for their clusters` : "others"}.`];
+    if (one.elsewhere) note.push(`For ${count(one.elsewhere)} of them the kept document is not in this dataset, or not counted here: it was dropped later, or it is in an index.`);
+    if (one.to_look) note.push(one.looked ? `Of ${count(one.to_look)} pairs above the threshold ${count(one.looked)} were looked at: ${count(one.alike)} differ only in names or numbers.` : page.dropped_kept === "keys" ? `The text of dropped rows was not kept (output.dropped), so that no pair could be looked at.` : "");
+    $("clusters-note").textContent = note.join(" ");
+    const highest = Math.max(1, ...one.sizes.map((size) => size.clusters));
+    fill("clusters-sizes", cells("documents in it", "", "clusters", "documents"), ...one.sizes.flatMap((size) => [make("span", {}, size.low === size.high ? count(size.low) : `${count(size.low)} to ${count(size.high)}`), track(size.clusters, highest, "k"), ...numbers(count(size.clusters), count(size.documents))]));
+    if (!one.sizes.length) fill("clusters-sizes", make("p", { class: "note" }, one.clusters || !one.dropped ? "No cluster of two documents or more." : "Sizes are not known."));
+    $("removal").hidden = !one.sources;
+    fill("removal-rows", cells("source", "", "rows in", "dropped", "share"), ...one.removal.flatMap((from) => {
+      const much = from.dropped * 2 > from.rows;
+      return [make("span", { class: "v", title: from.source }, ...visible(from.source || "(none)")), track(from.dropped, from.rows, "gone"), ...numbers(count(from.rows), count(from.dropped)), make("span", { class: `num ${much ? "much" : ""}` }, share(from.dropped, from.rows), much ? " ▲" : "")];
+    }));
+    const left = one.sources - one.removal.length;
+    $("removal-note").textContent = [one.estimated ? "Scaled up from the sample of dropped rows that is here." : "", one.halved ? `▲ ${count(one.halved)} of ${count(one.sources)} sources lost more than half of their rows.` : `No source lost more than half of its rows.`, left ? `${count(left)} more lost ${one.removal.length < 20 ? "nothing" : "less, or nothing"}.` : ""].join(" ");
+    drawTwins();
+  }
+
+  function drawTwins() {
+    const one = page.dedups[pairing.step];
+    if (!one[pairing.list].length) pairing.list = one.largest.length ? "largest" : "pairs";
+    const pick = (list, cluster, number) => make("button", { class: "one", type: "button", "aria-pressed": String(pairing.number === number), title: cluster.kept.id, on: { click: () => { Object.assign(pairing, { list, number, member: 0 }); drawTwins(); } } },
+      make("b", {}, ...visible(cluster.kept.id)), make("span", {}, list === "largest" ? count(cluster.size) : cluster.members[0] && cluster.members[0].value !== null ? cluster.members[0].value.toFixed(3) : ""), make("small", {}, ...visible(cluster.kept.source)));
+    const lists = [["largest", "Largest clusters"], ["pairs", "Only names or numbers differ"]].filter(([list]) => one[list].length);
+    fill("twins-list", lists.length > 1 ? make("div", { class: "which" }, ...lists.map(([list, title]) => make("button", { type: "button", "aria-pressed": String(pairing.list === list), on: { click: () => { Object.assign(pairing, { list, number: 0, member: 0 }); drawTwins(); } } }, title))) : make("h4", {}, ...lists.map(([, title]) => title)),
+      ...one[pairing.list].map((cluster, i) => pick(pairing.list, cluster, i)), pairing.list === "pairs" && one.pairs.length < one.alike ? make("h4", {}, `${count(one.pairs.length)} of ${count(one.alike)}`) : "");
+    const cluster = one[pairing.list][pairing.number];
+    $("twins").hidden = !cluster;
+    if (cluster) drawPair(one, cluster);
+  }
+
+  const similar = (one, member) => (member && member.value !== null ? `${one.similarity} ${member.value.toFixed(3)}`.trim() : "");
+  function drawPair(one, cluster) {
+    const member = cluster.members[pairing.member];
+    const about = (of) => [make("span", { class: "mono" }, ...visible(of.id)), make("small", {}, ...visible([of.source, of.lang, of.chars === null ? "" : `${count(of.chars)} characters`].filter((x) => x).join(" · "))), of.url ? make("small", {}, ...visible(of.url)) : null];
+    const steps = cluster.members.length > 1 ? make("div", { class: "steps" }, ...cluster.members.map((_, i) => make("button", { type: "button", "aria-label": `Dropped document ${i + 1}`, "aria-pressed": String(i === pairing.member), on: { click: () => { pairing.member = i; drawPair(one, cluster); } } }, String(i + 1)))) : null;
+    fill("twins-sides", make("div", {}, make("span", { class: "who" }, "kept"), cluster.fate ? ` ${cluster.fate}` : "", ...about(cluster.kept)),
+      member ? make("div", {}, steps, make("span", { class: "who out" }, "dropped"), ` ${[words(member), similar(one, member)].filter((x) => x).join(", ")}`, ...about(member)) : make("div", {}, make("span", { class: "who out" }, "dropped"), make("small", {}, `${count(cluster.size - 1)} rows, not in this dataset`)));
+    const shown = cluster.members.length < cluster.size - 1 ? make("div", { class: "fold" }, `${count(cluster.members.length)} of the ${count(cluster.size - 1)} dropped documents of this cluster are shown`) : null;
+    $("twins-text").replaceChildren(...(member && member.pieces.length ? hunks(member.pieces) : [make("p", { class: "empty" }, member && member.chars === 0 && cluster.kept.chars === 0 ? "Both texts are empty." : "The text of one of them is not in this dataset" + (page.dropped_kept === "keys" ? ": of dropped rows only the keys were kept (output.dropped)." : "."))]), ...(shown ? [shown] : []));
+    $("twins-text").scrollTop = 0;
+  }
+  function hunks(pieces) { // a row of both sides for each stretch between what is left out
+    const out = [], fold = (text) => make("div", { class: "fold" }, text);
+    let sides = null;
+    if (pieces.every(([kind]) => kind === "same" || kind === "skipped")) out.push(fold("the texts are the same"));
+    for (const [kind, text] of pieces) {
+      if (kind === "skipped" || kind === "rest") { sides = null; out.push(fold(kind === "skipped" ? `${count(Number(text))} characters are the same` : `${count(Number(text))} more characters are not shown`)); continue; }
+      if (!sides) { sides = [make("div", { dir: "auto" }), make("div", { dir: "auto" })]; out.push(make("div", { class: "hunk" }, ...sides)); }
+      if (kind !== "dropped") sides[0].append(...(kind === "kept" ? [make("del", {}, ...visible(text))] : visible(text)));
+      if (kind !== "kept") sides[1].append(...(kind === "dropped" ? [make("ins", {}, ...visible(text))] : visible(text)));
+    }
+    return out;
+  }
+
+  const looking = { step: 0, task: 0 };
+  function drawContamination() {
+    if (!page.contamination.length) { $("contamination").hidden = true; return; }
+    tabs("contamination-tabs", page.contamination.map((one) => one.name), looking.step, (i) => { Object.assign(looking, { step: i, task: 0 }); drawContamination(); });
+    const one = page.contamination[looking.step];
+    $("contamination-note").textContent = (one.tasks.length ? `${count(one.documents)} documents hold items of evaluation sets; ${count(one.failed)} of them failed.` : "No item of an evaluation set was found.") + (one.unknown ? ` What ${count(one.unknown)} more documents hold, which were dropped for it, was not kept (output.dropped).` : "");
+    document.querySelector("#contamination .found").hidden = !one.tasks.length;
+    fill("tasks", cells("task", "items", "documents", "failed"), ...one.tasks.map((task, i) => make("button", { type: "button", "aria-pressed": String(i === looking.task), on: { click: () => { looking.task = i; drawContamination(); } } }, make("span", {}, ...visible(task.name)), ...numbers(count(task.items), count(task.documents), count(task.failed)))));
+    const task = one.tasks[looking.task];
+    $("matches").replaceChildren(...(task ? task.matches.map((match) => make("article", {}, make("div", { class: "meta" }, make("b", {}, ...visible(match.item)), match.failed ? make("span", { class: "flag" }, match.reason.replaceAll("_", " ")) : make("span", {}, "passed"), match.value === null ? null : make("span", {}, `score ${plain(match.value)}`), make("span", { class: "mono" }, ...visible(match.id))), make("p", { dir: "auto" }, ...visible(match.text)))) : []), ...(task && !task.matches.length ? [make("p", { class: "empty" }, "In every document that holds an item of this task, an item of another was found better.")] : []));
+  }
+
   const domain = (url) => ((/^[A-Za-z][A-Za-z0-9+.-]*:\/\/(?:[^/@?#]*@)?([^/:?#]+)/.exec(url) || [, ""])[1].toLowerCase().replace(/^www[.]/, ""));
   const facet = { language: (d) => d.lang, source: (d) => d.source, year: (d) => d.year, domain: (d) => domain(d.url) };
   function sampled(reason) {
@@ -295,7 +376,7 @@
     const root = document.documentElement, dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
     root.dataset.theme = dark ? "light" : "dark";
   });
-  document.querySelector(".reader").addEventListener("keydown", (event) => {
+  document.querySelector("#documents .reader").addEventListener("keydown", (event) => {
     if (event.altKey || event.ctrlKey || event.metaKey) return;
     const side = { ArrowRight: 1, ArrowLeft: -1 }[event.key], down = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (side) { const n = sampled(reading.reason).length; if (n) read(reading.reason, (reading.number + side + n) % n); event.preventDefault(); }
@@ -312,4 +393,7 @@
   choose(null);
   drawHistograms();
   drawLengths();
+  drawClusters();
+  drawContamination();
+  for (const link of document.querySelectorAll(".bar nav a")) link.hidden = document.querySelector(link.getAttribute("href")).hidden;
 })();

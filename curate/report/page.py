@@ -20,6 +20,8 @@ from curate.engine.plan import writers
 from curate.errors import ConfigError
 from curate.io.query import open_dataset
 from curate.io.side import Side
+from curate.report.clusters import Dedup, dedups
+from curate.report.contamination import Contamination, contaminations
 from curate.report.counts import Counter, Dimension, Histogram
 from curate.report.documents import PER_DECADE, Sum, Walk, walk
 from curate.report.facts import KEPT, Facts, Key, side_plans
@@ -100,6 +102,8 @@ class Page(msgspec.Struct, kw_only=True):
     histograms: list[Histogram]
     lengths: dict[str, Any]
     documents: list[list[Document]]  # of the kept, then of each reason
+    dedups: list[Dedup]
+    contamination: list[Contamination]
 
 
 def gather(facts: Facts, sides: Sequence[Side] = ()) -> Page:
@@ -118,8 +122,10 @@ def gather(facts: Facts, sides: Sequence[Side] = ()) -> Page:
     dropped = facts.dropped
     funnel, tokens_in = _funnel(facts, walked)
     with TemporaryDirectory(prefix="curate-report-") as scratch:
-        counter = Counter(open_dataset(facts.folder, sides, scratch), facts)
+        connection = open_dataset(facts.folder, sides, scratch)
+        counter = Counter(connection, facts)
         dimensions, histograms = counter.dimensions(), counter.histograms([*rules, *beside[0]], beside[1])
+        clusters, contaminated = dedups(connection, facts), contaminations(connection, facts)
     return Page(
         title=result.recipe, output=str(facts.folder), curate=facts.plan.curate, digest=result.digest, status=result.status,
         seconds=result.seconds, bytes_in=result.bytes_in, text_bytes=result.text_bytes,
@@ -132,6 +138,7 @@ def gather(facts: Facts, sides: Sequence[Side] = ()) -> Page:
         histograms=histograms,
         lengths={"per_decade": PER_DECADE, "kept": kept.lengths},
         documents=[_documents(facts, walked, key, rules, compared) for key in (KEPT, *dropped)],
+        dedups=clusters, contamination=contaminated,
     )  # fmt: skip
 
 

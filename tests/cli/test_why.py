@@ -246,3 +246,65 @@ def test_report_and_threshold_read_them_too(curate, made, sides):
         curate("threshold", made, "--with", sides, "--score", "token_count", "--at", 4, "--json").stdout
     )
     assert (cut["rows"], cut["kept"]) == (rows, sum(n >= 4 for n in (3, 5, 10)))
+
+
+NEAR = "the river that runs past the old mill at {} rises in the hills and is shallow for most of the year"
+
+
+@pytest.fixture(scope="module", params=["full", "keys"])
+def near(tmp_path_factory: Any, process: Any, request: Any) -> Path:
+    """One text with two near-duplicates."""
+    folder = tmp_path_factory.mktemp("near")
+    texts = [NEAR.format("Rome"), NEAR.format("Oslo"), NEAR.format("Rome") + "\x1b[31m"]
+    pq.write_table(pa.table({"id": ["rome", "oslo", "red"], "text": texts}), folder / "in.parquet")
+    stages: list[Any] = [{"minhash_dedup": {"threshold": 0.4}}]
+    tree = {
+        "input": {"path": str(folder / "in.parquet"), "id": "id"},
+        "stages": stages,
+        "output": {"dropped": request.param},
+    }
+    (folder / "recipe.yaml").write_text(json.dumps(tree))
+    done = process("run", folder / "recipe.yaml", "-o", folder / "out", "--workers", 1)
+    assert done.returncode == 0, done.stderr
+    return folder / "out"
+
+
+def test_a_duplicate_beside_the_one_kept(curate, near, request):
+    shown = curate("why", near, "oslo").stdout
+    (found,) = json.loads(curate("why", near, "oslo", "--json").stdout)["findings"]
+    told = found["difference"]
+    assert (told["similarity"], told["value"]) == ("Jaccard", found["row"]["drop_value"])
+    assert found["clusters"] == []
+    if "keys" in request.node.name:
+        assert (told["pieces"], told["note"]) == (
+            [],
+            "the text of dropped rows was not kept (output.dropped)",
+        )
+        assert "difference: the text of dropped rows was not kept" in shown
+        return
+    assert [piece for piece in told["pieces"] if piece[0] != "same"] == [
+        ["kept", "Rome"],
+        ["dropped", "Oslo"],
+    ]
+    assert "difference, Jaccard 0." in shown
+    assert "the old mill at [-Rome-]{+Oslo+} rises in the hills" in shown
+    assert "\x1b" not in curate("why", near, "red").stdout
+    assert "text" not in found["row"]
+
+
+def test_a_kept_one_names_those_dropped_for_it(curate, near, monkeypatch):
+    from curate.cli import twins
+
+    (found,) = json.loads(curate("why", near, "rome", "--json").stdout)["findings"]
+    (one,) = found["clusters"]
+    assert (one["step"], one["size"], [m["id"] for m in one["members"]]) == (
+        "minhash_dedup",
+        3,
+        ["oslo", "red"],
+    )
+    assert "difference" not in found
+    assert "kept for 3 documents, itself among them" in curate("why", near, "rome").stdout
+    monkeypatch.setattr(twins, "MEMBERS", 1)
+    shown = curate("why", near, "rome").stdout
+    assert "oslo" in shown
+    assert "and 1 more" in shown

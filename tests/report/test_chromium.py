@@ -4,10 +4,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from chromium import Chromium, find_chromium
-from victims import HOSTILE
+from victims import GOOD, HOSTILE
 
+import curate
 from curate.report.facts import read_facts
 from curate.report.page import gather, write
 
@@ -114,7 +117,7 @@ def test_the_screenshots(opened: Chromium, tmp_path: Path, scheme: str) -> None:
     """To look at: CURATE_SCREENSHOTS=folder keeps them. Text can be told from the paper in both schemes."""
     folder = Path(os.environ.get("CURATE_SCREENSHOTS") or tmp_path)
     opened.prefer(scheme)
-    for place in ("header", "#reasons", "#thresholds", "#documents"):
+    for place in ("header", "#reasons", "#thresholds", "#clusters", "#documents"):
         target = folder / f"{scheme}-{place.lstrip('#')}.png"
         opened.screenshot(target, place)
         assert target.stat().st_size > 20_000
@@ -127,3 +130,53 @@ def test_a_narrow_window_holds_it(opened: Chromium) -> None:
     opened.resize(420, 800)
     assert opened.ask("document.documentElement.scrollWidth") <= 420
     opened.resize(1280, 800)
+
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Near-duplicates, one of which attacks the page."""
+    folder = tmp_path_factory.mktemp("twins")
+    texts = [GOOD.format(f"of {city}") for city in ("Rome", "Oslo", "Bonn")]
+    texts += [
+        f"{GOOD.format('of Rome')} {HOSTILE}",
+        "Words of its own that stand nowhere else, and a few more.",
+    ]
+    ids = ["rome", "oslo", "bonn", "</script><b>", "alone"]
+    pq.write_table(
+        pa.table({"id": ids, "text": texts, "source": ["a", "a", "b", "<i>b</i>", "b"]}),
+        folder / "in.parquet",
+    )
+    recipe = {
+        "input": {"path": str(folder / "in.parquet"), "id": "id"}, "stages": [{"minhash_dedup": {"threshold": 0.5}}],
+        "output": {"path": str(folder / "out")},
+    }  # fmt: skip
+    curate.run(recipe, workers=1)
+    return folder / "out"
+
+
+def test_duplicates_stand_beside_each_other(browser: Chromium, twins: Path, tmp_path: Path) -> None:
+    browser.errors.clear()
+    browser.open(write(gather(read_facts(str(twins))), tmp_path / "report.html")[0])
+    assert text(browser, "#clusters-note").startswith("minhash_dedup dropped 3 of 5 rows")
+    assert "2 differ only in names or numbers" in text(browser, "#clusters-note")
+    assert browser.ask("document.querySelector('#clusters-tabs').hidden")
+    assert browser.ask("document.querySelector('a[href=\"#contamination\"]').hidden")
+    assert "<i>b</i>" in text(browser, "#removal-rows")
+    assert (
+        browser.ask("document.querySelectorAll('#removal-rows .much').length") == 1
+    )  # one of one; of a one of two
+    assert browser.ask("document.querySelectorAll('.steps button').length") == 3
+    shown = text(browser, "#twins-text")  # the least alike is first
+    assert "window.hacked = 1" in shown
+    assert "U+202E" in shown
+    assert "</script><b>" in text(browser, "#twins-sides")
+    browser.click(".which button", 1)
+    assert browser.ask("document.querySelectorAll('#twins-list .one').length") == 2
+    assert browser.ask("document.querySelector('#twins-text del').innerText") == "Rome"
+    assert browser.ask("document.querySelector('#twins-text ins').innerText") in ("Oslo", "Bonn")
+    assert browser.ask("document.querySelectorAll('#clusters b b, #clusters i, #clusters img').length") == 0
+    assert browser.ask("window.hacked") is None
+    assert browser.errors == []
+    browser.resize(420, 800)
+    assert browser.ask("document.documentElement.scrollWidth") <= 420
+    browser.resize(1280, 800)
