@@ -2,11 +2,14 @@
 
 Points are laid evenly over all bytes of the files, in the order of folder and size; at each a piece begins, which stands
 for its share of the bytes. A piece begins with the next WARC member, line or row group. A compressed stream can only be
-read from its begin, so its first bytes stand for it. Each piece is written as a file of its own, for the readers.
+read from its begin, so its first bytes stand for it; so do the first pieces of a row group that several points lie in.
+Each piece is written as a file of its own, for the readers.
 """
 
+import bisect
 import contextlib
 import io
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -68,15 +71,18 @@ def take(files: Sequence[InputFile], folder: Path, patience: Patience) -> list[P
         offsets = [int((points + i + 0.5) * step) - begin for i in range(count)]
         offsets = [offset for offset in offsets if 0 <= offset < file.size]
         points += len(offsets)
-        for data, name, read, prefix in _pieces(file, offsets, size, patience):
+        before = len(found)
+        for data, name, read, prefix in _pieces(file, offsets, min(size, int(step) + 1), patience):
             path = folder / f"{number:03d}" / name
             path.parent.mkdir(parents=True)
             path.write_bytes(data)
             here = msgspec.structs.replace(
                 file, path=str(path), name=f"{number:03d}/{name}", size=len(data), remote=None
             )
-            found.append(Part(here, file.name, read, step * (len(offsets) if prefix else 1), prefix))
+            found.append(Part(here, file.name, read, 0.0, prefix))
             number += 1
+        share = step * len(offsets) / max(len(found) - before, 1)
+        found[before:] = [part._replace(bytes=share) for part in found[before:]]
     if not found:
         raise DataError(
             "no piece of the input can be read alone", hint="--plan-only reads it in full", where="input"
@@ -112,10 +118,12 @@ def _pieces(file: InputFile, offsets: Sequence[int], size: int, patience: Patien
 
 
 def _cut(file: InputFile, offset: int, size: int, cut: Any, patience: Patience) -> bytes:
-    for length in (size, size * _LONGER):
+    length = size
+    while length <= size * _LONGER:  # step by step: a piece must not hold those after it
         data = _read(file, offset, length, patience)
         if found := cut(data, offset == 0, offset + len(data) >= file.size):
             return bytes(found)
+        length *= 2
     return b""
 
 
@@ -193,25 +201,32 @@ def _read(file: InputFile, offset: int, length: int, patience: Patience) -> byte
 
 
 def _row_groups(file: InputFile, offsets: Sequence[int], size: int) -> Iterator[tuple[bytes, float]]:
-    """The first rows of the row group at each offset, as Parquet."""
+    """Rows of the row group at each offset, as Parquet: its first ones, or the next ones where it was there before."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     source = open_store_file(file.remote.address) if file.remote and _remote(file) else open_source(file.path)
     with source, pq.ParquetFile(source, pre_buffer=False, buffer_size=1 << 20) as parquet:
         groups = [parquet.metadata.row_group(g) for g in range(parquet.metadata.num_row_groups)]
-        whole = sum(group.total_byte_size for group in groups)
-        for offset in offsets:
-            at, chosen = offset / file.size * whole, 0
-            while chosen < len(groups) - 1 and at >= groups[chosen].total_byte_size:
-                at, chosen = at - groups[chosen].total_byte_size, chosen + 1
-            group, batches, held = groups[chosen], [], 0
+        ends = list(itertools.accumulate(group.total_byte_size for group in groups))
+        at = [bisect.bisect_right(ends, offset / file.size * ends[-1]) for offset in offsets if ends]
+        for number, same in itertools.groupby(min(place, len(groups) - 1) for place in at):
+            group = groups[number]
             rows = max(1, size * group.num_rows // max(group.total_byte_size, 1))
-            for batch in parquet.iter_batches(rows, row_groups=[chosen], use_threads=False):
-                batches.append(batch)
-                held += batch.num_rows
-                if sum(one.nbytes for one in batches) >= size:
-                    break
-            sink = io.BytesIO()
-            pq.write_table(pa.Table.from_batches(batches, parquet.schema_arrow), sink)
-            yield sink.getvalue(), file.size * (group.total_byte_size / whole) * held / max(group.num_rows, 1)
+            batches = parquet.iter_batches(rows, row_groups=[number], use_threads=False)
+            for _ in same:
+                some = list(_up_to(batches, size))
+                held = sum(batch.num_rows for batch in some)
+                if held:
+                    sink = io.BytesIO()
+                    pq.write_table(pa.Table.from_batches(some, parquet.schema_arrow), sink)
+                    share = group.total_byte_size / ends[-1] * held / group.num_rows
+                    yield sink.getvalue(), file.size * share
+
+
+def _up_to(batches: Iterator[Any], size: int) -> Iterator[Any]:
+    for batch in batches:
+        yield batch
+        size -= batch.nbytes
+        if size <= 0:
+            return

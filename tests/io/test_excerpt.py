@@ -100,6 +100,25 @@ def test_a_piece_holds_whole_rows_and_stands_for_its_share(tmp_path, name):
     assert stream or (firsts[0] < ROWS / 8 and firsts[-1] > ROWS * 7 / 8)
 
 
+@pytest.mark.parametrize("name", ["a.warc.gz", "a.jsonl", "one.parquet"])
+def test_no_row_is_read_twice(tmp_path, monkeypatch, name):
+    """Not where pieces are longer than their share, and not where one row group is all there is."""
+    monkeypatch.setattr(excerpt, "PIECE_BYTES", 1 << 20 if name != "one.parquet" else 8 << 10)
+    (tmp_path / "in").mkdir()
+    path = tmp_path / "in" / name
+    if name == "one.parquet":
+        pq.write_table(pa.table({"text": TEXTS}), path)
+    else:
+        write(name, tmp_path / "in")
+    config = Input(path=str(tmp_path / "in"))
+    _, files = inputs.list_files(config, tmp_path)
+    parts = excerpt.take(files, tmp_path / "pieces", Patience(0, print))
+    texts = [text for part in parts for text in rows_of(part, config)]
+    assert len(parts) == 12
+    assert len(set(texts)) == len(texts)
+    assert sum(part.bytes for part in parts) == pytest.approx(path.stat().st_size)
+
+
 def test_a_document_larger_than_a_piece_is_read_further(tmp_path):
     long = [json.dumps({"text": "x" * 60_000 + str(i)}) for i in range(20)]
     (tmp_path / "a.jsonl").write_text("\n".join(long) + "\n")
