@@ -136,6 +136,7 @@ def schema_after(schema: pa.Schema, step: Step, spec: Stage, config: Any) -> pa.
             spec.check(config, {field.name: field.type for field in schema})
         except ConfigError as error:
             raise ConfigError(error.what, where=where, hint=error.hint) from None
+    _refuse_own_names(step, spec, config, where)
     for column in spec.removes:
         if column in schema.names:
             schema = schema.remove(schema.get_field_index(column))
@@ -150,6 +151,19 @@ def schema_after(schema: pa.Schema, step: Step, spec: Stage, config: Any) -> pa.
             )  # fmt: skip
         schema = schema.append(pa.field(name, kind))
     return schema
+
+
+def _refuse_own_names(step: Step, spec: Stage, config: Any, where: str) -> None:
+    """ConfigError when a stage reads a column that is set aside for its own of that name."""
+    own = {"order": "the row's place in the run"} if spec.is_global else {}
+    if step.name != spec.name:
+        own |= dict.fromkeys(spec.columns_written(config), "what it calls its own output")
+    for column in spec.columns_read(config):
+        if column in own and column != "text":
+            raise ConfigError(
+                f"`{spec.name}` cannot read a column called `{column}`: that is {own[column]}", where=where,
+                hint=f"give the step that writes it another `name`; an input's column: `input: {{columns: {{other: {column}}}}}`",
+            )  # fmt: skip
 
 
 def compile_passes(recipe: Recipe, inputs: str, schema: pa.Schema, parquet_only: bool) -> tuple[Pass, ...]:

@@ -1,5 +1,6 @@
 """From buckets of band keys to links, and from links to components, in bounded memory."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -82,10 +83,12 @@ def _split(orders: Orders) -> tuple[Longs, Longs]:
 
 
 def array(path: Path, size: int, dtype: npt.DTypeLike, on_disk: bool) -> npt.NDArray[Any]:
-    """Zeros, in memory or in a file."""
+    """Zeros, in memory or in a file. OSError where the disk is full: later, a page without a block is a signal."""
     if not on_disk or not size:
         return np.zeros(size, dtype)
-    return np.memmap(path, dtype, "w+", shape=(size,)).view(np.ndarray)
+    with open(path, "wb") as file:
+        os.posix_fallocate(file.fileno(), 0, size * np.dtype(dtype).itemsize)
+    return np.memmap(path, dtype, "r+", shape=(size,)).view(np.ndarray)
 
 
 class Components:

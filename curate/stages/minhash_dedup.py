@@ -23,6 +23,7 @@ Fails   ConfigError at load for options that exclude each other; at plan when no
 
 import importlib.util
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Literal
 
 import msgspec
@@ -76,9 +77,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ConfigError("`threshold` lies in (0, 1] and `recall` in (0, 1)")
         if self.num_perm < 1 or self.ngram < 1:
             raise ConfigError("`num_perm` and `ngram` are 1 or more")
+        if not 0 <= self.seed < 1 << 32:
+            raise ConfigError(f"`seed` lies in 0 to {(1 << 32) - 1}, and is {self.seed}")
         if (self.bands is None) != (self.rows is None):
             raise ConfigError(
                 "`bands` and `rows` are given together", hint="or leave both out: `recall` plans them"
+            )
+        if min(self.bands or 0, self.rows or 0) < 1 and self.bands is not None:
+            raise ConfigError(
+                "`bands` and `rows` are 1 or more", hint="or leave both out: `recall` plans them"
             )
         if self.bands is not None and not 1 <= self.bands * (self.rows or 0) <= self.num_perm:
             raise ConfigError(
@@ -95,6 +102,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             )
 
 
+@cache  # each table of records is asked for its header
 def plan_of(config: Config) -> tuple[int, int]:
     """(bands, rows). ConfigError where none reach `recall`."""
     from curate.kernels.minhash import datasketch_plan, plan
@@ -390,6 +398,9 @@ def rank(batch: pa.RecordBatch, config: Config) -> npt.NDArray[np.int64]:
     if pa.types.is_signed_integer(column.type):
         number = column.fill_null(0).to_numpy().astype(np.int64)
         return np.where(null, WORST, ~number)
+    if column.type == pa.uint64():  # not all of them are floats; a null is as 0
+        number = (column.fill_null(0).to_numpy(False) ^ np.uint64(1 << 63)).view(np.int64)
+        return np.asarray(~number)
     value = column.cast(pa.float64()).fill_null(np.nan).to_numpy(False) + 0.0  # no negative zero
     bits = value.view(np.int64)
     return np.where(np.isnan(value), WORST, ~(bits ^ (bits >> 63 & WORST)))

@@ -5,7 +5,7 @@ Reads   id      string (n,)
         column  integer (n,): `minhash_dedup_cluster_size` unless `column` names another; null counts as 1
 Writes  parent_id  string, null for the rows that came in; for a copy the id of the row it is a copy of
 Rows    all kept, in order, each followed by its copies: of size s there are as many rows in all as `weights` gives
-        for the largest size at most s. The id of a copy is a hash of its parent's, the stage's name and its number
+        for the largest size at most s. The id of a copy is a hash of its parent's, `column` and its number
 Differs copies stand side by side: shuffle before training
 Fails   ConfigError at load when sizes do not grow from 1 or a weight is below 1; at plan when the column is not there or
         is no integer, and with `when`
@@ -46,7 +46,7 @@ def check(config: Config, columns: Mapping[str, pa.DataType]) -> None:
 
 
 @stage(
-    "rehydrate", version=1, config=Config, reads=lambda config: ["id", config.column],
+    "rehydrate", version=2, config=Config, reads=lambda config: ["id", config.column],
     writes={"parent_id": pa.string()}, makes_rows=True, check=check, libraries=["xxhash"],
 )  # fmt: skip
 def rehydrate(batch: pa.RecordBatch, config: Config) -> pa.RecordBatch:
@@ -61,7 +61,7 @@ def rehydrate(batch: pa.RecordBatch, config: Config) -> pa.RecordBatch:
     out = batch.take(pa.array(np.repeat(np.arange(batch.num_rows), times)))
     own = out.column("id")
     ids = [
-        xxhash.xxh3_128_hexdigest(f"{parent}\0rehydrate\0{n}") if n else parent
+        xxhash.xxh3_128_hexdigest(f"{parent}\0{config.column}\0{n}") if n else parent
         for parent, n in zip(own.to_pylist(), number.tolist(), strict=True)
     ]
     place = out.schema.get_field_index("id")

@@ -291,6 +291,8 @@ def test_ranks_order_numbers_of_every_type():
         assert np.argsort(ranks).tolist() == [4, 1, 3, 2, 5, 0]
     huge = pa.RecordBatch.from_pydict({"score": pa.array([2**63 - 1, 2**63 - 2, -(2**63)], pa.int64())})
     assert np.argsort(stage.rank(huge, Config(keep=Highest("score")))).tolist() == [0, 1, 2]
+    unsigned = pa.RecordBatch.from_pydict({"score": pa.array([None, 7, 2**63 + 4, 2**63 + 5], pa.uint64())})
+    assert np.argsort(stage.rank(unsigned, Config(keep=Highest("score")))).tolist() == [3, 2, 1, 0]
 
 
 def test_new_words_save_a_document(tmp_path):
@@ -333,6 +335,9 @@ def test_other_signatures_are_refused_with_both_headers_shown():
     [
         ({"bands": 14}, "`bands` and `rows` are given together"),
         ({"bands": 14, "rows": 10}, "14 bands of 10 rows do not fit into `num_perm: 128`"),
+        ({"bands": -2, "rows": -3}, "`bands` and `rows` are 1 or more"),
+        ({"seed": -1}, "`seed` lies in 0 to 4294967295"),
+        ({"seed": 1 << 32}, "`seed` lies in 0 to 4294967295"),
         ({"threshold": 0}, "`threshold` lies in"),
         ({"recall": 1.0}, "`recall` in"),
         ({"verify": {"max_novel_tokens": -1}}, "`max_novel_tokens` is 0 or more"),
@@ -341,6 +346,7 @@ def test_other_signatures_are_refused_with_both_headers_shown():
         ({"scope": "tags"}, "`scope: tags` is list<item: string>"),
         ({"num_perm": 1}, "1 permutations find at most 0.8000 of the pairs"),
         ({"keep": {"highest": "quality"}}, "`minhash_dedup` reads `quality`, which is not there"),
+        ({"scope": "order"}, "cannot read a column called `order`: that is the row's place in the run"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options, what):
@@ -350,11 +356,38 @@ def test_options_that_cannot_be_are_refused(options, what):
 
     schema = pa.schema({
         "id": pa.string(), "text": pa.large_string(), "tags": pa.list_(pa.string()), "date": pa.date32(),
+        "order": pa.int64(),
     })  # fmt: skip
     with pytest.raises(ConfigError) as caught:
         recipe = from_tree(Tree({"input": {"path": "in"}, "stages": [{"minhash_dedup": options}]}, "recipe"))
         check_schema(recipe, schema)
     assert what in caught.value.what
+
+
+def test_a_named_step_does_not_read_what_has_the_name_of_its_output():
+    from curate.engine.plan import check_schema
+    from curate.recipe.recipe import from_tree
+    from curate.recipe.tree import Tree
+
+    def check(*names):
+        steps = [{"stage": "minhash_dedup", "name": name} for name in names]
+        steps[1]["keep"] = {"highest": f"{names[0]}_cluster_size"}
+        recipe = from_tree(Tree({"input": {"path": "in"}, "stages": steps}, "recipe"))
+        return check_schema(recipe, pa.schema({"id": pa.string(), "text": pa.large_string()}))
+
+    with pytest.raises(
+        ConfigError, match="a column called `minhash_dedup_cluster_size`: that is what it calls"
+    ):
+        check("minhash_dedup", "again")
+    assert "again_cluster_size" in check("first", "again").names
+
+
+def test_an_array_on_disk_has_its_blocks(tmp_path):
+    from curate.stages._minhash_links import array
+
+    zeros = array(tmp_path / "zeros", 100_000, np.int64, on_disk=True)
+    assert not zeros.any()
+    assert (tmp_path / "zeros").stat().st_blocks * 512 >= zeros.nbytes
 
 
 @pytest.mark.slow

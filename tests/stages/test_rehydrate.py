@@ -38,6 +38,12 @@ def test_rows_stay_in_order_and_copies_name_their_parent():
     assert rehydrate(batch([]), Config()).num_rows == 0
 
 
+def test_copies_by_another_column_have_other_ids():
+    rows = batch([2]).append_column("exact_dedup_cluster_size", pa.array([2]))
+    by_default = rehydrate(rows, Config()).column("id")[1]
+    assert by_default != rehydrate(rows, Config(column="exact_dedup_cluster_size")).column("id")[1]
+
+
 @pytest.mark.parametrize("weights", [(), ((2, 2),), ((1, 1), (1, 2)), ((1, 1), (5, 2), (3, 2)), ((1, 0),)])
 def test_tables_that_are_none_are_refused(weights):
     with pytest.raises(ConfigError):
