@@ -20,14 +20,14 @@ from curate.engine.lock import Lock
 from curate.engine.log import Listener
 from curate.engine.phase import Rows, merged_records, rows_of
 from curate.engine.plan import Pass, Plan
-from curate.engine.unit import UNIT_ROWS, Job, pass_folder
+from curate.engine.unit import UNIT_ROWS, Job, pass_folder, read_plan
 from curate.errors import DataError
 from curate.index.index import Index
 from curate.index.runs import Documents, Part, RunWriter
 from curate.io.files import Folder
 from curate.io.sources import join
 from curate.recipe.recipe import Recipe, Step
-from curate.schema import text_buffers
+from curate.schema import DROP, text_buffers
 
 STAGE = "minhash_dedup"
 
@@ -172,25 +172,42 @@ def records_of(plan: Plan, run: str, one: Pass) -> Folder:
 
 
 def add_corpus(index: str, corpus: str, id_column: str = "", workers: int = 0) -> None:
-    """Judge the documents of a corpus against an index and each other, and add them to it; resumable."""
+    """Judge the documents of a corpus against an index and each other, and add them to it; resumable.
+
+    After what a run of ours kept comes what its minhash_dedup dropped, where the texts were written.
+    """
+    _add_rows(index, corpus, {}, id_column, workers)
+    plan = read_plan(Folder(corpus)) if Path(corpus).is_dir() else None
+    for step in plan.recipe.steps if plan else ():
+        folder = Path(corpus, f"_dropped/{step.index:02d}_{step.name}")
+        first = next(iter(sorted(folder.glob("*.parquet"))), None) if step.stage == STAGE else None
+        if first and "text" in pq.read_schema(first).names:
+            _add_rows(index, str(folder), {f"was_{name}": name for name in DROP}, id_column, workers)
+
+
+def _add_rows(index: str, corpus: str, renamed: Mapping[str, str], id_column: str, workers: int) -> None:
     from curate.engine.run import run
     from curate.recipe.recipe import from_tree
     from curate.recipe.tree import Tree
 
-    opened, paths = Index(index), corpus
+    opened, column = Index(index), id_column or own_ids(corpus)
     header = {key: value for key, value in opened.manifest.header.items() if value != ""}
     name = digest_of("work", {"corpus": str(Path(corpus).absolute()), "index": opened.digest})
-    work = Folder(opened.path) / f"work/{name}"
-    reading = {"path": paths, **({"id": column} if (column := id_column or own_ids(corpus)) else {})}
+    work = f"{opened.path}/work/{name}"
+    reading = {
+        "path": corpus,
+        **({"id": column} if column else {}),
+        **({"columns": dict(renamed)} if renamed else {}),
+    }
     step = {"stage": STAGE, "name": "index", **header, "index": index, "update_index": True}
     tree = {
         "name": "index", "input": reading, "allow_empty": True,
         "stages": [step, {"select": "id is null"}],  # no text is written
-        "output": {"path": f"{work.path}/out", "dropped": "keys"}, "store": f"{work.path}/store",
+        "output": {"path": f"{work}/out", "dropped": "keys"}, "store": f"{work}/store",
         "guards": {"allow": ["empty", "max_drop", "max_drop_per_source", "max_drop_per_lang", "unchanged"]},
     }  # fmt: skip
     run(from_tree(Tree(tree, "index")), workers=workers)
-    (Folder(opened.path)).remove_all("work")
+    Folder(opened.path).remove_all("work")
 
 
 def own_ids(corpus: str) -> str:

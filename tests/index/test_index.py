@@ -247,3 +247,11 @@ def test_killed_before_it_is_committed_a_change_leaves_the_index_as_it_was(rows,
         assert after.digest != before.digest
         assert {p.name for p in (after.path / "runs").iterdir()} == {run.stored.name for run in after.runs}
     assert (len(after.runs), after.documents, after.manifest.removed) == (1, 241, 1)
+
+
+def test_of_a_run_of_ours_what_it_kept_comes_first_and_then_what_it_dropped(rows, whole, tmp_path):
+    dedup(corpus(tmp_path / "in", rows), tmp_path / "out")
+    index = create(str(tmp_path / "index"), index_header(Config()))
+    add_corpus(str(index.path), str(tmp_path / "out"), workers=1)
+    index = Index(str(index.path))
+    assert (len(index.runs), index.runs[0].stored.kept, fates(index)) == (2, len(whole[0]), whole)
