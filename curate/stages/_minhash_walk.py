@@ -18,6 +18,7 @@ DTYPES = {
     "keys": np.uint64, "heads": np.int64, "kept": np.int64, "next": np.int64, "slot": np.int64, "jaccard": np.float64,
 }  # fmt: skip
 TABLE = ("keys", "heads")
+CHUNK = 1 << 17  # kept documents that are looked at at once
 BY_ENTRY = ("kept", "next", "slot", "jaccard")
 HEAPS = ("shingles", "words", "ids")
 
@@ -63,7 +64,7 @@ class Walk:
         self._state = State(counts=np.zeros(11, np.int64), **arrays)
         self.dropped = 0
 
-    def next(self, table: pa.Table) -> pa.Table:
+    def next(self, table: pa.Table) -> Iterator[pa.Table]:
         """Fates (FATE) of documents dropped among these, and of documents kept for others whose component is complete."""
         from curate.kernels.clusters import walk
 
@@ -75,15 +76,15 @@ class Walk:
         lost = kept_of >= 0
         self.dropped += int(lost.sum())
         short = documents.bands[:, 0] == documents.digest
-        losers = self._fates(documents.order[lost], kept_of[lost], jaccard[lost], 0, short[lost])
-        return pa.concat_tables([losers, self._winners()])
+        yield self._fates(documents.order[lost], kept_of[lost], jaccard[lost], 0, short[lost])
+        yield from self._winners()
 
-    def end(self) -> pa.Table:
+    def end(self) -> Iterator[pa.Table]:
         """Fates of documents kept for others in the last component."""
         from curate.kernels.clusters import close
 
         close(self._state)
-        return self._winners()
+        yield from self._winners()
 
     def counts(self) -> dict[str, int]:
         from curate.kernels import clusters
@@ -91,14 +92,15 @@ class Walk:
         compared, verified = (int(self._state.counts[i]) for i in (clusters.COMPARED, clusters.VERIFIED))
         return {"compared": compared, "verified": verified, "dropped": self.dropped}
 
-    def _winners(self) -> pa.Table:
+    def _winners(self) -> Iterator[pa.Table]:
         from curate.kernels import clusters
 
         state = self._state
-        numbers = np.flatnonzero(state.size[: state.counts[clusters.BASE]] > 1)
-        found = self._fates(state.order[numbers], numbers, 1.0, state.size[numbers], False)
+        complete = int(state.counts[clusters.BASE])
+        for begin in range(0, complete, CHUNK):  # one component may have more than memory holds
+            numbers = begin + np.flatnonzero(state.size[begin : min(begin + CHUNK, complete)] > 1)
+            yield self._fates(state.order[numbers], numbers, 1.0, state.size[numbers], False)
         clusters.forget(state)
-        return found
 
     def _fates(self, order: Any, numbers: npt.NDArray[np.int64], *columns: Any) -> pa.Table:
         """Rows of FATE; `columns` are those after `kept`, or one value for all rows."""
@@ -171,5 +173,5 @@ def _documents(table: pa.Table) -> Any:
 def tables(walk: Walk, records: Iterator[pa.Table]) -> Iterator[pa.Table]:
     """All fates of a range."""
     for table in records:
-        yield walk.next(table)
-    yield walk.end()
+        yield from walk.next(table)
+    yield from walk.end()

@@ -382,6 +382,25 @@ def test_a_named_step_does_not_read_what_has_the_name_of_its_output():
     assert "again_cluster_size" in check("first", "again").names
 
 
+def test_survivors_of_a_large_component_come_in_bounded_tables(tmp_path, monkeypatch):
+    from curate.stages import _minhash_walk
+
+    rows = [row(f"{i}-{twin}", long(0, i)) for i in range(60) for twin in "ab"]
+    config = Config(threshold=1.0, **ALL_BANDS)
+    whole, sizes, real = dedup([rows], config, tmp_path), [], stage.tables
+
+    def watched(*rest):
+        for table in real(*rest):
+            sizes.append(int(np.sum(table["size"].to_numpy() > 0)))
+            yield table
+
+    monkeypatch.setattr(stage, "tables", watched)
+    monkeypatch.setattr(_minhash_walk, "CHUNK", 10)
+    assert dedup([rows], config, tmp_path) == whole
+    assert whole[2]["largest_component"] == 120
+    assert (sum(sizes), max(sizes)) == (60, 10)
+
+
 def test_an_array_on_disk_has_its_blocks(tmp_path):
     from curate.stages._minhash_links import array
 
