@@ -54,7 +54,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     eps: float = 0.05  # rows with a cosine above 1 - eps are the same
     keep: Literal["hard", "easy", "random", "first"] = "hard"  # which row of several survives
     cascade: bool = False  # compare with rows that are gone too, as the paper's code does
-    clusters: int = 0  # clusters of k-means; 0: one for every 1,000 rows
+    clusters: int = 0  # clusters of k-means; 0: one for every 1,000 rows, or 39 of `train_rows`
     train_rows: int = 131_072  # most rows that k-means is trained on
     seed: int = 0  # another seed makes other clusters
 
@@ -197,7 +197,7 @@ def cluster(task: Task, inputs: Inputs, out: Out, config: Config) -> Mapping[str
         min_points_per_centroid=1, max_points_per_centroid=len(vectors),
     )  # fmt: skip
     means.train(vectors)
-    for table in inputs.merged():
+    for table in _blocks(inputs.merged()):
         closeness, nearest = means.index.search(_as_vectors(table["embedding"]), 1)
         place = nearest[:, 0].astype(np.uint64) * np.uint64(U64_MAX // k)  # spread over the key's range
         rank = pa.array(_rank(closeness[:, 0], table, config))

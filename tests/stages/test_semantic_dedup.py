@@ -16,8 +16,12 @@ import pytest
 
 import curate
 from curate.errors import ConfigError, CurateError
+from curate.stage import Task
 from curate.stages import semantic_dedup as stage
 from curate.stages.semantic_dedup import Config, Walk, check
+
+sys.path.insert(0, str(Path(__file__).parent))
+from phases import Sink, Unit
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("faiss") is None and not os.environ.get("CI"),
@@ -97,6 +101,20 @@ def test_the_cut_into_files_changes_nothing(run: Any) -> None:
     one, three = (run(ids, list(vectors), files=files, clusters=3) for files in (1, 3))
     assert one == three
     assert run(ids, list(vectors), files=3, clusters=3) == three
+
+
+def test_ranks_do_not_depend_on_how_the_records_come(tmp_path: Path) -> None:
+    """A cosine is rounded otherwise among other rows."""
+    vectors = unit(np.random.default_rng(0).normal(size=(3000, 64))).astype(np.float32)
+    rows = pa.table({"draw": pa.array(range(3000), pa.uint64()), "order": pa.array(range(3000), pa.uint64()),
+                     "id": [str(i) for i in range(3000)], "embedding": stage._as_lists(vectors)})  # fmt: skip
+    found = []
+    for size in (3000, 7):
+        sink = Sink(tmp_path)
+        records = [rows.slice(i, size) for i in range(0, 3000, size)]
+        stage.cluster(Task(0), Unit(records=records), sink, Config(column="v", clusters=20))
+        found.append(pa.concat_tables(sink.tables).select(["order", "rank", "place"]).to_pydict())
+    assert found[0] == found[1]
 
 
 def test_rows_without_embedding_stay(run: Any) -> None:
