@@ -270,7 +270,7 @@ def _run(
         recipe, input=reading, output=output, steps=steps, store=str(scratch / "store"), canaries=False,
         guards=Guards(allow=NAMES), allow_empty=True, allow_quarantined=float(1 << 40),
     )  # fmt: skip
-    run(small, workers=1, stage_files=stage_files, max_memory_mb=max_memory_mb)
+    run(small, workers=1, stage_files=stage_files, max_memory_mb=max_memory_mb, trial=True)
     return _ends(Path(output.path))
 
 

@@ -207,7 +207,7 @@ def _run(recipe: Recipe, stage_files: Sequence[str], max_memory_mb: int) -> Spen
     from curate.engine.run import run  # which calls us when it has limits to keep
 
     clock, cpu = time.perf_counter(), cpu_seconds()
-    run(recipe, workers=1, stage_files=stage_files, max_memory_mb=max_memory_mb)
+    run(recipe, workers=1, stage_files=stage_files, max_memory_mb=max_memory_mb, trial=True)
     return Spent(time.perf_counter() - clock, cpu_seconds() - cpu)
 
 

@@ -36,9 +36,9 @@ ASIDE = f"{journal.TMP}/fresh"
 def run(
     recipe: Recipe, *, workers: int = 0, fresh: bool = False, stage_files: Sequence[str] = (),
     max_memory_mb: int = WORKER_MEMORY_MB, allow_quarantined: float | None = None,
-    listen: Listener = lambda kind, data: None, batch_rows: int = 4096, limits: Limits | None = None,
+    listen: Listener = lambda kind, data: None, batch_rows: int = 4096, limits: Limits | None = None, trial: bool = False,
 ) -> Result:  # fmt: skip
-    """Run a recipe to its end, or go on where it stopped.
+    """Run a recipe to its end, or go on where it stopped; a `trial` adds to no index.
 
     Returns the Result of a complete run. Raises GuardError (nothing published), RunError (resumable), StageError,
     LockedError, ConfigError or DataError otherwise.
@@ -57,7 +57,8 @@ def run(
                 disk = limits.disk if limits else None
                 plan, done = plan_or_resume(recipe, place, stage_files, listen, workers, max_download=disk)
                 if done is not None:
-                    remember(plan, out.path, listen)
+                    if not trial:
+                        remember(plan, out.path, listen)
                     return judged(done, allowed)
                 if limits:
                     limits.refuse(
@@ -79,7 +80,8 @@ def run(
                 for one in plan.passes:
                     runner.run_pass(one)
             result = publish(plan, out, runner, time.perf_counter() - started, allowed)
-            remember(plan, out.path, listen)
+            if not trial:
+                remember(plan, out.path, listen)
             return result
     except OSError as error:
         raise os_error(error, out.path) from error
