@@ -99,6 +99,8 @@ def print_difference(found: dict[str, Any]) -> None:
     for kind, text in found["pieces"]:
         if kind in _MARKS:
             out += text.join(_MARKS[kind])
+        elif kind.startswith("more"):
+            out += f"... {int(text):,} more characters ..."
         else:
             what = "are the same" if kind == "skipped" else "more are not shown"
             out += f"\n... {int(text):,} characters {what} ...\n"

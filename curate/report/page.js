@@ -230,14 +230,13 @@
   const track = (part, whole, kind) => make("div", { class: "track" }, make("div", { class: kind, style: { width: `${(100 * part) / Math.max(1, whole)}%` } }));
   const cells = (head, ...names) => make("div", { class: "head" }, make("div", {}, head), ...names.map((name) => make("div", { class: name ? "num" : "" }, name)));
   const numbers = (...texts) => texts.map((text) => make("span", { class: "num" }, text));
-
   function drawClusters() {
     if (!page.dedups.length) { $("clusters").hidden = true; return; }
     tabs("clusters-tabs", page.dedups.map((one) => one.name), pairing.step, (i) => { Object.assign(pairing, { step: i, list: "largest", number: 0, member: 0 }); drawClusters(); });
     const one = page.dedups[pairing.step];
     const note = [`${one.name} dropped ${count(one.dropped)} of ${count(one.rows)} rows (${share(one.dropped, one.rows)}) in favour of ${one.clusters ? `the ${count(one.clusters)} kept for their clusters` : "others"}.`];
     if (one.elsewhere) note.push(`For ${count(one.elsewhere)} of them the kept document is not in this dataset, or not counted here: it was dropped later, or it is in an index.`);
-    if (one.to_look) note.push(one.looked ? `Of ${count(one.to_look)} pairs above the threshold ${count(one.looked)} were looked at: ${count(one.alike)} differ only in names or numbers.` : page.dropped_kept === "keys" ? `The text of dropped rows was not kept (output.dropped), so that no pair could be looked at.` : "");
+    if (one.to_look) note.push(one.looked ? `Of ${count(one.to_look)} pairs above the threshold${one.estimated ? " in the sample kept" : ""} ${count(one.looked)} were looked at: ${count(one.alike)} differ only in names or numbers.` : `None of ${count(one.to_look)} pairs above the threshold could be looked at: ${page.dropped_kept === "keys" ? "the text of dropped rows was not kept (output.dropped)." : "their texts are too long, or not in this dataset."}`);
     $("clusters-note").textContent = note.join(" ");
     const highest = Math.max(1, ...one.sizes.map((size) => size.clusters));
     fill("clusters-sizes", cells("documents in it", "", "clusters", "documents"), ...one.sizes.flatMap((size) => [make("span", {}, size.low === size.high ? count(size.low) : `${count(size.low)} to ${count(size.high)}`), track(size.clusters, highest, "k"), ...numbers(count(size.clusters), count(size.documents))]));
@@ -283,6 +282,7 @@
     for (const [kind, text] of pieces) {
       if (kind === "skipped" || kind === "rest") { sides = null; out.push(fold(kind === "skipped" ? `${count(Number(text))} characters are the same` : `${count(Number(text))} more characters are not shown`)); continue; }
       if (!sides) { sides = [make("div", { dir: "auto" }), make("div", { dir: "auto" })]; out.push(make("div", { class: "hunk" }, ...sides)); }
+      if (kind.startsWith("more")) { sides[kind === "more_kept" ? 0 : 1].append(make("span", { class: "more" }, ` … ${count(Number(text))} more characters `)); continue; }
       if (kind !== "dropped") sides[0].append(...(kind === "kept" ? [make("del", {}, ...visible(text))] : visible(text)));
       if (kind !== "kept") sides[1].append(...(kind === "dropped" ? [make("ins", {}, ...visible(text))] : visible(text)));
     }
@@ -324,7 +324,7 @@
 
   const HIDDEN = /([\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069])/;
   function visible(text) { // control characters that could reorder or hide text are written out
-    return text.split(HIDDEN).filter((part) => part).map((part) => (HIDDEN.test(part) ? make("span", { class: "ctrl" }, `U+${part.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`) : document.createTextNode(part)));
+    return text.replace(/\r(?=\n|$)/g, "").split(HIDDEN).filter((part) => part).map((part) => (HIDDEN.test(part) ? make("span", { class: "ctrl" }, `U+${part.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`) : document.createTextNode(part)));
   }
 
   function marked(text, match) { // the first place of a match, whatever the case

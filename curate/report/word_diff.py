@@ -11,10 +11,11 @@ from typing import Literal, NamedTuple
 
 COMPARED_CHARS = 20_000  # of each text
 SHOWN_CHARS = 4000  # of a difference
+CHANGE_CHARS = 800  # of either text in one change
 CONTEXT = 24  # tokens that are shown around a difference, white space among them
 START = 120  # tokens of texts that do not differ
 
-Kind = Literal["same", "kept", "dropped", "skipped", "rest"]
+Kind = Literal["same", "kept", "dropped", "skipped", "more_kept", "more_dropped", "rest"]
 
 _ALONE = r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"  # scripts without spaces
 _LETTER = (
@@ -27,7 +28,7 @@ class Piece(NamedTuple):
     """A run of text: shared, of the kept or of the dropped text alone; or how much is not shown."""
 
     kind: Kind
-    text: str  # skipped: characters left out that both have; rest: that were not compared, or not shown
+    text: str  # or a number of characters: skipped, both have them; more: of that text; rest: not compared or not shown
 
 
 def word_diff(kept: str, dropped: str, shown: int = SHOWN_CHARS) -> list[Piece]:
@@ -39,17 +40,11 @@ def word_diff(kept: str, dropped: str, shown: int = SHOWN_CHARS) -> list[Piece]:
     out: list[Piece] = []
     seen = [0, 0]  # characters of either text
     for number, (is_same, left, right) in enumerate(runs):
-        if shown <= 0:
-            break
-        if is_same:
-            texts = ["".join(left)] * 2
-            made = _context(left, number == 0, number == len(runs) - 1)
-        else:
-            texts = ["".join(tokens)[:shown] for tokens in (left, right)]
-            made = _changed(*texts)
-        out += made
-        shown -= sum(len(piece.text) for piece in made if piece.kind != "skipped")
+        texts = "".join(left), "".join(right)
+        out += _context(left, number == 0, number == len(runs) - 1) if is_same else _changed(*texts)
         seen = [n + len(text) for n, text in zip(seen, texts, strict=True)]
+        if sum(len(piece.text) for piece in out if piece.kind in ("same", "kept", "dropped")) > shown:
+            break
     rest = max(len(kept) - seen[0], len(dropped) - seen[1])
     return [*out, *([Piece("rest", str(rest))] if rest else [])]
 
@@ -148,8 +143,16 @@ def _is_artefact(last: _Run, kept: int, dropped: int) -> bool:
 
 
 def _changed(left: str, right: str) -> list[Piece]:
-    found: list[Piece] = [Piece("kept", left), Piece("dropped", right)]
-    return [piece for piece in found if piece.text]
+    found: list[Piece] = []
+    if left:
+        found.append(Piece("kept", left[:CHANGE_CHARS]))
+    if len(left) > CHANGE_CHARS:
+        found.append(Piece("more_kept", str(len(left) - CHANGE_CHARS)))
+    if right:
+        found.append(Piece("dropped", right[:CHANGE_CHARS]))
+    if len(right) > CHANGE_CHARS:
+        found.append(Piece("more_dropped", str(len(right) - CHANGE_CHARS)))
+    return found
 
 
 def _context(tokens: list[str], is_first: bool, is_last: bool) -> list[Piece]:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.report.word_diff import COMPARED_CHARS, Piece, differ_in_names, word_diff
+from curate.report.word_diff import CHANGE_CHARS, COMPARED_CHARS, Piece, differ_in_names, word_diff
 
 
 def spelled(pieces: list[Piece], side: str) -> str:
@@ -49,7 +49,16 @@ def test_long_texts_are_compared_at_their_start() -> None:
         "rest",
     ]  # its end, cut, is no change
     assert int(pieces[-1].text) >= len(text) - COMPARED_CHARS
-    assert sum(len(text) for _, text in word_diff("a " * 9000, "b " * 9000, shown=100)) < 250
+
+
+def test_what_is_shown_is_bounded() -> None:
+    first, more, new = word_diff("begin " * 300, "another")
+    assert (first.kind, len(first.text), new) == ("kept", CHANGE_CHARS, ("dropped", "another"))
+    assert more == ("more_kept", str(1800 - CHANGE_CHARS))
+    text = " ".join(f"w{i}" for i in range(3000))
+    pieces = word_diff(text, text.replace("5", "five"), shown=500)
+    assert 500 < sum(len(text) for kind, text in pieces if kind in ("same", "kept", "dropped")) < 1000
+    assert pieces[-1].kind == "rest"
 
 
 words = st.lists(st.sampled_from(["a", "b", "Cat", "12", ", ", " ", "\n", "é", "漢"]), max_size=60).map(
