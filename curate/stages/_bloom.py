@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -105,14 +106,13 @@ def write_judged(inputs: Inputs, out: Out, config: Options) -> dict[str, int]:
     """In the order of the run: the order of each paragraph that goes; `whole` where its document does."""
     from curate.kernels import bloom
 
-    bits, probes = None, 0
+    bits: npt.NDArray[np.uint64] | None = None
+    probes = 0
     document = np.array([NO_DOCUMENT, 0, 0, 0], np.int64)
     counts = {"paragraphs": 0, "documents": 0, "ngrams": 0}
     for table in paragraphs(inputs.merged()):
         if bits is None:
-            expected = config.expected_ngrams or num_ngrams(inputs)
-            words, probes = filter_size(expected, config.false_positive_rate)
-            bits = np.memmap(out.scratch / "bits", np.uint64, "w+", shape=(words,)).view(np.ndarray)
+            bits, probes = _empty(inputs, out, config)
         data, cuts = text_buffers(table["grams"])
         order, row = (table[name].to_numpy() for name in ("order", "row"))
         starts = np.flatnonzero(np.append(True, order[1:] != order[:-1]))
@@ -120,17 +120,8 @@ def write_judged(inputs: Inputs, out: Out, config: Options) -> dict[str, int]:
         offsets = np.append(cuts[:-1][starts], cuts[-1]) // 8
         gone, emptied = np.zeros(len(starts), np.bool_), np.zeros(len(starts), np.uint64)
         new, num = bloom.judge(
-            bits,
-            probes,
-            grams,
-            offsets,
-            order[starts],
-            row[starts],
-            config.threshold,
-            document,
-            gone,
-            emptied,
-        )
+            bits, probes, grams, offsets, order[starts], row[starts], config.threshold, document, gone, emptied
+        )  # fmt: skip
         num *= config.remove == "old-both"
         _write(out, order[starts][gone], emptied[:num])
         counts["ngrams"] += new
@@ -147,6 +138,19 @@ def write_judged(inputs: Inputs, out: Out, config: Options) -> dict[str, int]:
         _write(out, np.zeros(0, np.uint64), document[[bloom.FIRST]].astype(np.uint64))
         counts["documents"] += 1
     return counts
+
+
+def _empty(inputs: Inputs, out: Out, config: Options) -> tuple[npt.NDArray[np.uint64], int]:
+    """(bits, probes) of a filter for as many n-grams as are expected, or there are. DataError where it is too large."""
+    expected = config.expected_ngrams or num_ngrams(inputs)
+    words, probes = filter_size(expected, config.false_positive_rate)
+    if words > MAX_WORDS:
+        raise DataError(
+            f"a Bloom filter for the {expected:,} n-grams of the corpus is more than 34 GB",
+            hint="`method: exact` has no such limit; or a higher `false_positive_rate`",
+        )
+    bits = np.memmap(out.scratch / "bits", np.uint64, "w+", shape=(words,))
+    return bits.view(np.ndarray), probes
 
 
 def _write(out: Out, gone: Orders, emptied: Orders) -> None:

@@ -16,6 +16,7 @@ from curate.kernels.bloom import holds, insert
 from curate.kernels.pieces import CCNET, Pieces, digests
 from curate.kernels.shingles import normalised
 from curate.schema import text_buffers
+from curate.stages import _bloom
 from curate.stages._bloom import filter_size
 from curate.stages.paragraph_dedup import Config, paragraph_dedup
 
@@ -178,6 +179,14 @@ def test_more_ngrams_than_expected_stop_the_run(tmp_path):
     config = Config(method="bloom", expected_ngrams=1_000)
     with pytest.raises(DataError, match="more than the 1,000 n-grams"):
         dedup(paragraph_dedup, units, config, tmp_path)
+
+
+def test_a_filter_that_cannot_be_addressed_stops_the_run(tmp_path, monkeypatch):
+    """Also where n-grams are counted, not stated."""
+    monkeypatch.setattr(_bloom, "MAX_WORDS", 50)
+    units = [[prose(random.Random(2), 500) for _ in range(2)]]
+    with pytest.raises(DataError, match=r"n-grams of the corpus is more than 34 GB"):
+        dedup(paragraph_dedup, units, Config(method="bloom"), tmp_path)
 
 
 def test_check_shows_the_size_of_the_filter():
