@@ -167,17 +167,27 @@ def _answers(one: Set, row: Mapping[str, Any], question: str, where: str) -> lis
         hint = "`answer: none` takes the set by its questions alone"
         raise DataError(f"the item's answer, `{column}`, is null", where=where, hint=hint)
     if choices and value not in choices:
-        return [choices[_index(value, labels, column, where)]]
+        golds = value if isinstance(value, list) and value else [value]
+        return [choices[_index(gold, labels, column, where)] for gold in golds]
     if isinstance(value, dict):  # SQuAD: {text: [...], answer_start: [...]}
         value = value.get("text", [])
     return [form for part in (value if isinstance(value, list) else [value]) for form in _forms(part)]
 
 
 def _choices(row: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """(texts, labels); none where there are none, or in no shape that is known."""
     value = next((row[name] for name in CHOICES if name in row), None)
     labels: list[str] = []
-    if isinstance(value, dict):  # ARC: {text: [...], label: [A, B, ...]}
-        labels, value = value.get("label") or [], value.get("text")
+    if isinstance(value, dict) and isinstance(
+        value.get("text"), list
+    ):  # ARC: {text: [...], label: [A, B, ...]}
+        labels, value = value.get("label") or [], value["text"]
+    elif isinstance(value, dict):  # MedQA: {A: ..., B: ...}
+        labels, value = list(value), list(value.values())
+    elif isinstance(value, list) and all(
+        isinstance(one, dict) for one in value
+    ):  # [{label: A, text: ...}, ...]
+        labels, value = [one.get("label") for one in value], [one.get("text") for one in value]
     if not isinstance(value, list) or not all(isinstance(choice, str) for choice in value):
         return [], []
     return value, labels or [chr(65 + i) for i in range(len(value))]
@@ -185,8 +195,6 @@ def _choices(row: Mapping[str, Any]) -> tuple[list[str], list[str]]:
 
 def _index(gold: Any, labels: list[str], column: str, where: str) -> int:
     """Which choice a number, a numeral or a letter means."""
-    if isinstance(gold, list) and gold:
-        gold = gold[0]
     if gold in labels:
         return labels.index(gold)
     text = str(gold).strip()

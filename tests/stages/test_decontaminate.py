@@ -236,6 +236,25 @@ def test_an_item_that_cannot_be_read_is_an_error(tmp_path: Path, lines: list[str
     assert f"{file}{what}" in str(caught.value) or what in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("choices", "gold", "answers"),
+    [
+        (["red", "blue"], 1, ["blue"]),
+        (["red", "blue"], "B", ["blue"]),
+        (["red", "blue"], "blue", ["blue"]),
+        (["red", "blue", "green"], [0, 2], ["red", "green"]),
+        ({"text": ["red", "blue"], "label": ["1", "2"]}, "1", ["red"]),
+        ({"A": "red", "B": "blue"}, "B", ["blue"]),
+        ({"A": "red", "B": "blue"}, "blue", ["blue"]),
+        ([{"label": "A", "text": "red"}, {"label": "B", "text": "blue"}], "A", ["red"]),
+    ],
+)
+def test_choices_in_the_shapes_of_known_sets(tmp_path: Path, choices: Any, gold: Any, answers: Any) -> None:
+    file = tmp_path / "set.jsonl"
+    file.write_text(json.dumps({"question": "a b", "choices": choices, "answer": gold}))
+    assert [item.answers for item in items([Set(path=str(file))])] == [answers]
+
+
 def test_options_and_files_are_checked(tmp_path: Path) -> None:
     one = (Set(path=str(tmp_path / "none.jsonl")),)
     with pytest.raises(ConfigError, match="no such evaluation set"):
