@@ -75,5 +75,5 @@ def test_quickstart_is_a_checked_recipe() -> None:
     from curate.recipe.recipe import load
 
     recipe = load(ROOT / "recipes/quickstart.yaml")
-    assert [step.stage for step in recipe.steps][-1] == "exact_dedup"
+    assert [step.stage for step in recipe.steps][-1] == "minhash_dedup"
     assert all((ROOT / "curate/stages" / f"{step.stage}.py").is_file() for step in recipe.steps)
