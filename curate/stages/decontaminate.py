@@ -168,7 +168,7 @@ def _writes(config: Config) -> dict[str, pa.DataType]:
 
 
 @stage(
-    "decontaminate", version=1, config=Config, reads=["text"], writes=_writes, load=load, files=list_files,
+    "decontaminate", version=2, config=Config, reads=["text"], writes=_writes, load=load, files=list_files,
     notes=notes, rare=True,
 )  # fmt: skip
 def decontaminate(batch: pa.RecordBatch, config: Config, items: _sought.Items) -> pa.RecordBatch:
