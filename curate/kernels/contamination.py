@@ -24,6 +24,7 @@ def judge(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:  # fmt: skip
     """(finds int64 (f, 4), their scores): sequences whose score in a row is above the threshold, by row.
 
+    A sequence is found as often as it stands there (with `coverage` once): its answer may be near any of them.
     The score is the sum of the weights of the sequence's n-grams that stand together in the row (within twice its
     length), as a share of all; with `coverage` the share of its words that n-grams anywhere in the row cover.
     """
@@ -64,21 +65,24 @@ def _judge(
                 score = _covered(here, seen, row + 1, weights, min(ngram, lengths[s])) / lengths[s]
             else:
                 score = sums[s] / totals[s] if totals[s] > 0 else 0.0
-            if score <= threshold:
-                continue
-            mark += 1
             span = 2 * max(lengths[s], ngram)
-            best, first, last = _closest(
-                here, hits, places[row], places[row + 1], weights, span, marks, mark, counts, mine
-            )
-            score = score if coverage else best / totals[s]
-            if score > threshold:
+            enough = np.inf if coverage else threshold * totals[s]
+            at = places[row] if score > threshold else places[row + 1]
+            while at < places[row + 1]:
+                mark += 1
+                best, first, last = _closest(
+                    here, hits, at, places[row + 1], weights, span, enough, marks, mark, counts, mine
+                )
+                score = score if coverage else best / totals[s]
+                if score <= threshold:
+                    break
                 if f == len(finds):
                     finds = np.concatenate((finds, finds))
                     scores = np.concatenate((scores, scores))
                 finds[f, ROW], finds[f, SEQUENCE], finds[f, FIRST], finds[f, LAST] = row, s, first, last
                 scores[f] = score
                 f += 1
+                at = places[row + 1] if coverage else last + 1
     return finds[:f].copy(), scores[:f].copy()
 
 
@@ -95,10 +99,13 @@ def _covered(grams: Ints, seen: Longs, row: int, weights: Floats, size: int) -> 
 
 @nb.njit(nogil=True, cache=True)
 def _closest(
-    grams: Ints, hits: Longs, begin: int, end: int, weights: Floats, span: int,
+    grams: Ints, hits: Longs, begin: int, end: int, weights: Floats, span: int, enough: float,
     marks: Longs, mark: int, counts: Ints, mine: Longs,
 ) -> tuple[float, int, int]:  # fmt: skip
-    """(weight, first hit, last hit) of the most that stands of a sequence within `span` words of a row."""
+    """(weight, first hit, last hit) of the most that stands of a sequence within `span` words of a row.
+
+    Once it is more than `enough`, what lies beyond the reach of its last hit is left for another call.
+    """
     for g in grams:
         marks[g] = mark
     num, left, weight = 0, 0, 0.0
@@ -107,6 +114,8 @@ def _closest(
         g = hits[h, GRAM]
         if marks[g] != mark:
             continue
+        if best > enough and hits[h, WORD] - hits[best_last, WORD] > span:
+            break
         mine[num] = h
         num += 1
         if counts[g] == 0:

@@ -213,9 +213,10 @@ def _judged(
 
     coverage = config.method == "coverage"
     finds, scores = kernel.judge(hits, places, items.ngrams, config.words, config.share, coverage=coverage)
-    rows, of = finds[:, kernel.ROW], finds[:, kernel.SEQUENCE]
-    is_question = of < items.num_questions
+    pairs = np.unique(finds[:, kernel.ROW] << 32 | finds[:, kernel.SEQUENCE])
+    rows, is_question = pairs >> 32, (pairs & 0xFFFFFFFF) < items.num_questions
     counts = [np.bincount(rows[some], minlength=len(offsets) - 1) for some in (is_question, ~is_question)]
+    is_question = finds[:, kernel.SEQUENCE] < items.num_questions
     finds, scores = finds[is_question], scores[is_question]
     if config.require_answer and not coverage:
         near = kernel.answered(data, offsets, hits, finds, items.answers, config.words, config.answer_window)

@@ -114,6 +114,18 @@ def test_the_answer_must_stand_near(run: Any) -> None:
     assert [row["pass"] for row in run([within], [QUESTION, f"{QUESTION} crowns"])] == [True, False]
 
 
+def test_the_answer_may_stand_near_a_later_copy(run: Any) -> None:
+    """A sheet of questions, and further down the same with solutions."""
+    for filler in ("and so on " * 60, "", "next: "):
+        sheet = f"{QUESTION} {filler}" * 3
+        row, alone = run(
+            [ITEM], [f"{sheet}{'so on ' * 60}{QUESTION} 48 crowns {'so on ' * 60}{QUESTION}", sheet]
+        )
+        assert (row["pass"], row["reason"], row["value"]) == (False, "question_and_answer", 1.0)
+        assert (row["num_items"], row["num_questions"]) == (1, 1)
+        assert (alone["pass"], alone["num_questions"]) == (True, 1)
+
+
 def test_long_answers_by_half_of_their_ngrams(run: Any) -> None:
     answer = " ".join(f"step{chr(97 + i)}" for i in range(24))
     half = answer.split()[:15]
