@@ -189,6 +189,8 @@ class Progress:
                 say(f"downloading: {data['done']:,} of {data['files']:,} files, {sizes}")
         elif kind == "canaries" and not self.quiet:
             say(in_canaries(data))
+        elif kind == "index" and not self.quiet:
+            say(f"index {data['index']}: {data['added']:,} documents added")
         elif kind == "plan" and not self.quiet:
             say(f"planning: {data['files']:,} files, {human_bytes(data['bytes'])}")
         elif kind == "pass":

@@ -33,6 +33,7 @@ DTYPES: dict[str, Any] = {
 EDGES = "edges.parquet"
 EDGE_SCHEMA = pa.schema({"dropped": pa.uint64(), "kept": pa.uint64(), "jaccard": pa.float64()})
 SORTED_KEYS = 4 << 20  # sorted in memory at once
+PIECE_SHINGLES = 4 << 20  # read at once where a run is gone through
 MERGED_KEYS = 1 << 18  # of each spilled piece held while they are merged
 
 Hashes = npt.NDArray[np.uint64]
@@ -151,7 +152,7 @@ class RunWriter:
 
 
 def _write(file: BinaryIO, values: npt.NDArray[Any], dtype: npt.DTypeLike) -> None:
-    file.write(np.ascontiguousarray(values, dtype).tobytes())
+    file.write(np.ascontiguousarray(values, dtype).reshape(-1).view(np.uint8).data)
 
 
 def _array(path: Path, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -223,10 +224,13 @@ class Run:
             for batch in file.iter_batches(1 << 16):
                 yield pa.Table.from_batches([batch])
 
-    def documents(self, rows: int = 1 << 13) -> Iterator[Documents]:
-        """All of it, in pieces."""
-        for begin in range(0, len(self.numbers), rows):
-            end = min(begin + rows, len(self.numbers))
+    def documents(self, rows: int = 1 << 13, most: int = PIECE_SHINGLES) -> Iterator[Documents]:
+        """All of it, in pieces of so many documents and shingles, or of one document."""
+        end = 0
+        while (begin := end) < len(self.numbers):
+            full = int(self.set_ends[begin - 1] if begin else 0) + most
+            end = min(begin + rows, max(begin + 1, int(np.searchsorted(self.set_ends, full, side="right"))))
+            end = min(end, len(self.numbers))
             set_offsets, id_offsets = (
                 np.append(ends[begin - 1] if begin else 0, ends[begin:end]) for ends in (self.set_ends, self.id_ends)
             )  # fmt: skip

@@ -1,5 +1,7 @@
 """An index beside runs from scratch: what is added, taken out and merged has the fates it would have had from the start."""
 
+import gzip
+import json
 import pickle
 import shutil
 import subprocess
@@ -53,13 +55,19 @@ def recipe(source, out, options, **keys):
 
 
 def dedup(source, out, **options):
-    result = engine.run(recipe(source, out, options), workers=1)
-    dropped = [t for t in sorted((out / "_dropped").glob("*/*.parquet"))]
-    edges = [tuple(r.values()) for t in dropped for r in pq.read_table(t, columns=["id", "kept_id", "drop_value"]).to_pylist()]  # fmt: skip
+    engine.run(recipe(source, out, options), workers=1)
+    return outcome(out)
+
+
+def outcome(out):
+    """Kept ids, and edges (dropped, kept, jaccard)."""
+    dropped = sorted((out / "_dropped").glob("*/*.parquet"))
+    columns = ["id", "kept_id", "drop_value"]
+    edges = [tuple(r.values()) for t in dropped for r in pq.read_table(t, columns=columns).to_pylist()]
     kept = [
         i for t in sorted(out.glob("*.parquet")) for i in pq.read_table(t, columns=["id"])["id"].to_pylist()
     ]
-    return result, sorted(kept), sorted(edges)
+    return sorted(kept), sorted(edges)
 
 
 def fates(index):
@@ -81,7 +89,7 @@ def removed(index):
 def whole(rows, tmp_path_factory):
     """Survivors and edges of a run from scratch."""
     base = tmp_path_factory.mktemp("whole")
-    _, kept, edges = dedup(corpus(base / "in", rows), base / "out")
+    kept, edges = dedup(corpus(base / "in", rows), base / "out")
     assert len(edges) > 60
     return kept, edges
 
@@ -110,7 +118,7 @@ def test_what_is_left_after_a_removal_has_the_fates_of_a_run_without_it(rows, wh
     for some in (gone[:5], gone[5:], ["never there"]):
         found = remove(Index(str(tmp_path / "index")), some)
         assert found.missing == [i for i in some if i == "never there"]
-    _, kept, edges = dedup(corpus(tmp_path / "in", [r for r in rows if r[0] not in gone]), tmp_path / "out")
+    kept, edges = dedup(corpus(tmp_path / "in", [r for r in rows if r[0] not in gone]), tmp_path / "out")
     index = Index(str(tmp_path / "index"))
     assert fates(index) == (kept, edges)
     assert (index.documents, index.kept) == (240 - len(gone), len(kept))
@@ -149,7 +157,7 @@ def test_a_merge_changes_no_answer(rows, built, tmp_path):
 
 
 def test_a_run_names_the_old_document(rows, whole, built, tmp_path):
-    _, kept, edges = dedup(corpus(tmp_path / "in", [("again", rows[0][1]), ("new", "never seen before " * 9)]), tmp_path / "out", index=str(built))  # fmt: skip
+    kept, edges = dedup(corpus(tmp_path / "in", [("again", rows[0][1]), ("new", "never seen before " * 9)]), tmp_path / "out", index=str(built))  # fmt: skip
     assert kept == ["new"]
     [(lost, twin, jaccard)] = edges
     survivor = {d: k for d, k, _ in whole[1]}.get(rows[0][0], rows[0][0])
@@ -171,11 +179,11 @@ def test_a_run_adds_what_it_saw_once(rows, whole, tmp_path):
     with_canaries = recipe(source, tmp_path / "out", options, canaries=True)
     engine.run(with_canaries, workers=1, trial=True)  # complete, as a kill before the addition leaves it
     assert Index(str(index.path)).documents == 0
-    _, kept, edges = dedup(source, tmp_path / "out", **options)
+    kept, edges = dedup(source, tmp_path / "out", **options)
     assert (kept, edges) == whole
     once = Index(str(index.path))
     assert fates(once) == whole
-    assert dedup(source, tmp_path / "out", **options)[1:] == whole
+    assert dedup(source, tmp_path / "out", **options) == whole
     assert Index(str(index.path)).digest == once.digest
     assert str(once.places_of(0)[0]).startswith(source)
 
@@ -262,3 +270,26 @@ def test_of_a_run_of_ours_what_it_kept_comes_first_and_then_what_it_dropped(rows
     add_corpus(str(index.path), str(tmp_path / "out"), workers=1)
     index = Index(str(index.path))
     assert (len(index.runs), index.runs[0].stored.kept, fates(index)) == (2, len(whole[0]), whole)
+
+
+def test_streams_and_scopes_are_indexed_as_they_are_deduplicated(rows, tmp_path):
+    """Compressed JSON Lines in several units, ids from a column, languages kept apart."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    lines = [
+        json.dumps({"key": f"{i}-{lang}", "text": text, "lang": lang})
+        for i, text in rows[:80] for lang in ("en", None)
+    ]  # fmt: skip
+    for name, some in (("a", lines[:50]), ("b", lines[50:])):
+        with gzip.open(folder / f"{name}.jsonl.gz", "wt") as file:
+            file.write("\n".join(some))
+    reading = {"path": str(folder), "id": "key", "columns": {"lang": "lang"}}
+    engine.run(recipe("", tmp_path / "out", {"scope": "lang"}, input=reading), workers=1)
+    kept, edges = outcome(tmp_path / "out")
+    index = create(str(tmp_path / "index"), index_header(Config(scope="lang")))
+    options = {"scope": "lang", "index": str(index.path), "update_index": True}
+    engine.run(recipe("", tmp_path / "again", options, input=reading), workers=1)
+    index = Index(str(index.path))
+    assert fates(index) == (kept, edges)
+    assert all(a.rpartition("-")[2] == b.rpartition("-")[2] for a, b, _ in edges)
+    assert [Path(p).name for p in index.places_of(int(index.runs[0].numbers[-1]))] == ["b.jsonl.gz"]
