@@ -156,7 +156,7 @@ def _passage(one: Set, row: Mapping[str, Any], question: str, where: str) -> str
 
 def _answers(one: Set, row: Mapping[str, Any], question: str, where: str) -> list[str]:
     """All forms of the right answer; none where the set has no answers."""
-    choices, labels = _choices(row)
+    choices, labels = _choices(row, "" if one.answer else where)
     column = _column(
         one.answer, GOLDS if choices else [n for n in ANSWERS if n != question], "answer", row, where
     )
@@ -168,15 +168,19 @@ def _answers(one: Set, row: Mapping[str, Any], question: str, where: str) -> lis
         raise DataError(f"the item's answer, `{column}`, is null", where=where, hint=hint)
     if choices and value not in choices:
         golds = value if isinstance(value, list) and value else [value]
-        return [choices[_index(gold, labels, column, where)] for gold in golds]
+        return [str(choices[_index(gold, labels, column, where)]) for gold in golds]
     if isinstance(value, dict):  # SQuAD: {text: [...], answer_start: [...]}
-        value = value.get("text", [])
-    return [form for part in (value if isinstance(value, list) else [value]) for form in _forms(part)]
+        value = value.get("text", value)
+    forms = value if isinstance(value, list) else [value]
+    if not all(isinstance(form, str | int | float) for form in forms):
+        hint = "name another column with `answer:`, or `answer: none`"
+        raise DataError(f"the item's answer, `{column}`, is {value!r}, no text", where=where, hint=hint)
+    return [form for part in forms for form in _forms(part)]
 
 
-def _choices(row: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """(texts, labels); none where there are none, or in no shape that is known."""
-    value = next((row[name] for name in CHOICES if name in row), None)
+def _choices(row: Mapping[str, Any], where: str) -> tuple[list[Any], list[str]]:
+    """(texts or numbers, labels); none where there are none. DataError for an unknown shape, unless `where` is ""."""
+    said = value = next((row[name] for name in CHOICES if name in row), None)
     labels: list[str] = []
     if isinstance(value, dict) and isinstance(
         value.get("text"), list
@@ -188,8 +192,11 @@ def _choices(row: Mapping[str, Any]) -> tuple[list[str], list[str]]:
         isinstance(one, dict) for one in value
     ):  # [{label: A, text: ...}, ...]
         labels, value = [one.get("label") for one in value], [one.get("text") for one in value]
-    if not isinstance(value, list) or not all(isinstance(choice, str) for choice in value):
-        return [], []
+    if not isinstance(value, list) or not all(isinstance(choice, str | int | float) for choice in value):
+        if said is None or not where:
+            return [], []
+        hint = "`answer:` names a column with the answer's text, or `answer: none`"
+        raise DataError(f"the item's choices are {said!r}, no list of texts", where=where, hint=hint)
     return value, labels or [chr(65 + i) for i in range(len(value))]
 
 

@@ -37,7 +37,7 @@ Differs an item of which too little can be sought (a question under `min_words` 
         window: GPT-3's documents become several, here one of the pieces that are left. Words are ours in all methods
 Misses  a question reworded, translated, or with one word in n changed; items whose answer is far or written otherwise
 Fails   ConfigError for a set that is not there or an option out of bounds; DataError, with file and row, for an item that
-        cannot be read: no JSON, no such column, no question, a null answer
+        cannot be read: no JSON, no such column, no question, a null answer, choices in no known shape
 """
 
 import hashlib
