@@ -2,7 +2,11 @@
 
 import hashlib
 import json
+import os
 import random
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -44,11 +48,30 @@ def write(folder, texts, files, seed=None):
         pq.write_table(table, folder / f"{i}.parquet", row_group_size=40)
 
 
-def recipe(source, out, store, unit_mb=1):
-    return from_tree(Tree({
+def tree(source, out, store, unit_mb=1):
+    return {
         "input": {"path": str(source), "id": "key"}, "stages": STAGES, "output": {"path": str(out)},
         "store": str(store), "unit_mb": unit_mb,
-    }, "recipe"))  # fmt: skip
+    }  # fmt: skip
+
+
+def recipe(*where):
+    return from_tree(Tree(tree(*where), "recipe"))
+
+
+# A run that dies as a whole with the first task of a pass.
+DIES = """
+import json, os, signal, sys
+import curate.engine.run as engine
+from curate.recipe.recipe import from_tree
+from curate.recipe.tree import Tree
+
+def listen(kind, data):
+    if kind == "unit" and data["pass"] == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+engine.run(from_tree(Tree(json.loads(sys.argv[1]), "recipe")), workers=1, listen=listen)
+"""
 
 
 def fates(out):
@@ -109,20 +132,32 @@ def test_who_survives_does_not_depend_on_units_workers_or_files(
 
 
 @pytest.mark.slow
+def test_a_run_killed_in_every_phase_in_turn_ends_with_the_same_bytes(folder, undisturbed, tmp_path):
+    where = folder, tmp_path / "out", tmp_path / "store"
+    for number in range(6):
+        arguments = [sys.executable, "-c", DIES, json.dumps(tree(*where)), str(number)]
+        died = subprocess.run(arguments, stderr=subprocess.PIPE, env=os.environ, check=False)
+        assert died.returncode == -signal.SIGKILL, died.stderr.decode()
+    engine.run(recipe(*where), workers=1)
+    assert checksums(tmp_path / "out") == checksums(undisturbed)
+    assert not [p for p in (tmp_path / "store").rglob("_curate/tmp/*")]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("moment", "commit"),
-    [*(("claim", n) for n in range(1, 10)), ("claimed", 1), ("rename", 1), ("rename", 5)],
+    [("claim", 5), ("claim", 13), ("claim", 14), ("claimed", 14), ("rename", 13)],
 )
 def test_killed_in_any_phase_it_goes_on_to_the_same_bytes(
     folder, undisturbed, tmp_path, curate, commit, moment
 ):
-    """A worker is killed at its n-th commit, and so is the one after it: each task of the six phases has one."""
+    """A worker is killed at its n-th commit, and so is the one after it, to the end of the 39 tasks.
+
+    `sign`, `gather` and `apply` have twelve each: the 13th is that of `band`, the 14th and 27th of `component` and `cluster`.
+    """
     file = tmp_path / "recipe.yaml"
-    tree = {
-        "input": {"path": str(folder), "id": "key"}, "stages": STAGES, "unit_mb": 1, "store": str(tmp_path / "store"),
-    }  # fmt: skip
-    file.write_text(json.dumps(tree))
-    command = ["run", file, "--workers", 1, "--quiet", "-o", tmp_path / "out"]
+    file.write_text(json.dumps(tree(folder, tmp_path / "out", tmp_path / "store")))
+    command = ["run", file, "--workers", 1, "--quiet"]
     died = curate(*command, env={"CURATE_FAULT": f"{moment}:{commit}"})
     assert died.code in (0, 3), died.err
     ran = curate(*command)
