@@ -27,7 +27,7 @@ Differs CCNet hashes to 64 bits within a group of shards, and keeps accents out 
         BFF takes words of UAX #29: ours are those of every stage, told apart with case and punctuation. Its filter is as
         large as a search says for the n-grams given; ours for those counted, unless `expected_ngrams` is given
 Fails   ConfigError for a number out of its range, or an option of the other method; DataError when there are more n-grams
-        than `expected_ngrams`
+        than `expected_ngrams`, or than a filter of 34 GB takes
 """
 
 from collections.abc import Mapping
