@@ -118,9 +118,13 @@ def print_summary(result: "Result") -> None:
     say()
     for line in table(lines, right=(1, 2)):
         say(line)
+    documents = 0
     for one in result.passes:  # what a phase says of itself
-        if one.get("counts"):
-            said = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in one["counts"].items())
+        if counts := one.get("counts"):
+            said = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items())
+            documents = counts.get("documents", documents)
+            if documents and "compared" in counts:
+                said += f"; candidates per document: {counts['compared'] / documents:.2f}"
             say(f"{one['phase'].rpartition(' ')[0]}: {said}")
     if rows.skipped:
         say(f"skipped records: {', '.join(f'{v:,} {k}' for k, v in sorted(rows.skipped.items()))}")
