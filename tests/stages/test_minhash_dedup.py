@@ -416,6 +416,7 @@ def test_recall_is_what_was_predicted(scheme):
     from curate.kernels.minhash import band_keys, permutations, predicted_recall, signatures
 
     rows = real_documents()
+    assert len({r["id"] for r in rows}) == 5000
     data, offsets = text_buffers(pa.array([r["text"] for r in rows], pa.large_string()))
     pairs = true_pairs(shingle_sets(rows), 0.5)
     assert len(pairs) > 2000
