@@ -148,7 +148,7 @@ def _measure(batch: pa.RecordBatch) -> Values:
     columns = []
     for module in dict.fromkeys(module for module, _ in _MEASURED):
         name = module.__name__.rpartition(".")[2]
-        out = getattr(module, name)(texts, module.Config())
+        out = getattr(module, name)(texts, module.Config(words_lang=batch["lang"][0].as_py()))
         columns += [out[f"{name}_{statistic}"] for m, statistic in _MEASURED if m is module]
     scored = "lang_score" in batch.schema.names
     columns.append(batch["lang_score"] if scored else pa.nulls(batch.num_rows))
@@ -179,7 +179,7 @@ class Reference:
     def _count_words(self, lang: str, texts: pa.Array) -> None:
         from curate.kernels.frequency import frequent_words
 
-        found = find_words(texts, gopher_quality.Config())
+        found = find_words(texts, gopher_quality.Config(words_lang=lang))
         self.refused[lang] += int(found.refused.sum())
         words, letters = frequent_words(*text_buffers(texts), found.given, _WORDS_PER_BATCH)
         counted = self.words.setdefault(lang, Counter())

@@ -16,8 +16,8 @@ Index = npt.NDArray[np.uint8]
 
 # Kinds of characters, as `words` needs them; the order carries meaning: up to SPACE is white space (BREAK ends a line),
 # LETTER to UPPER are letters, LETTER to STICKY hold a word together, DOT and above are cut off at its edges.
-BREAK, SPACE, ALONE, LETTER, UPPER, DIGIT, DASH, SLASH, STICKY = 0, 1, 2, 3, 4, 5, 6, 7, 8
-DOT, LONG_DASH, COLON, RELATION, COMMA, QUOTE, ICON, OTHER, MARK = 9, 10, 11, 12, 13, 14, 15, 16, 17
+BREAK, SPACE, ALONE, LETTER, UPPER, DIGIT, DASH, HYPHEN, SLASH, STICKY = range(10)
+DOT, LONG_DASH, COLON, RELATION, COMMA, QUOTE, ELISION, INNER, ICON, OTHER, MARK = range(10, 21)
 
 _BY_CHARACTER = {
     "-": DASH, "~": DASH, "/": SLASH, "@": STICKY, "\\": STICKY, "|": STICKY, "^": STICKY, "+": STICKY, ".": DOT,
@@ -113,6 +113,20 @@ def table(entry: Callable[[str], int], dtype: npt.DTypeLike) -> tuple[Index, npt
 def kinds() -> tuple[Index, npt.NDArray[np.uint8]]:
     """Table of kinds, made on first use."""
     return table(kind_of, np.uint8)  # type: ignore[return-value]
+
+
+@cache
+def kinds_with(hyphen: int, apostrophe: int) -> tuple[Index, npt.NDArray[np.uint8]]:
+    """Table of kinds in which - and the two apostrophes are of other kinds."""
+    index, values = kinds()
+    values = values.copy()
+    for character, kind in (
+        ("-", hyphen),
+        ("'", apostrophe),
+        ("’", apostrophe),
+    ):  # no block but theirs is like theirs
+        values[int(index[ord(character) >> 8]) * 256 + (ord(character) & 255)] = kind
+    return index, values
 
 
 @cache

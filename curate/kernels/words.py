@@ -16,6 +16,10 @@ the start of a word is part of that word. Within a run of other characters:
     around two and more dashes between letters, two and more dots, and each emoji or other pictograph or …,
     before an apostrophe followed by one or two last letters (that's, don't).
 
+That is English, and what every language gets that has no ways of its own (`curate.stages._words`). Where - is of the
+kind HYPHEN it is not cut around, but two and more are; where an apostrophe is of the kind ELISION a word is cut after it
+when it stands between letters (l' + art); where it is of the kind INNER it is not cut at.
+
 Differs from UAX #29: cores hold most inner symbols together; edges keep - / @ and the like (@name, --all); the period
 of an abbreviation stays; `'s` is a word; Katakana is not cut from other letters; emoji sequences joined by U+200D are
 one word per emoji, flags one per half; a line break inside a word is impossible, as there, but space + mark begins a word.
@@ -37,7 +41,10 @@ from curate.kernels.unicode import (
     DASH,
     DIGIT,
     DOT,
+    ELISION,
+    HYPHEN,
     ICON,
+    INNER,
     LETTER,
     LONG_DASH,
     MARK,
@@ -133,7 +140,7 @@ def _core_end(kind: Bytes, i: int) -> int:
             last = i + 1
         elif kind[i] == DOT and kind[i + 1] != DOT and i > first and LETTER <= kind[i - 1] <= UPPER:
             before = kind[i - 2] if i - 2 >= first else OTHER
-            if not (LETTER <= before <= DIGIT or before == QUOTE):
+            if not (LETTER <= before <= DIGIT or QUOTE <= before <= INNER):
                 last = i + 1
         i += 1
     return last
@@ -159,13 +166,13 @@ def _cut(kind: Bytes, i: int, core: int) -> int:
         return i + 1 if before == LETTER and after == UPPER else i
     if k in (SLASH, COLON, RELATION):
         return i + 1 if LETTER <= after <= UPPER else i
-    if k in (DASH, LONG_DASH):
-        if LETTER <= after <= UPPER or (k == DASH and before == DIGIT and after == DIGIT):
+    if k in (DASH, HYPHEN, LONG_DASH):
+        if k != HYPHEN and (LETTER <= after <= UPPER or (k == DASH and before == DIGIT and after == DIGIT)):
             return i + 1
         j = i
-        while j < core and kind[j] in (DASH, LONG_DASH):
+        while j < core and kind[j] in (DASH, HYPHEN, LONG_DASH):
             j += 1
-        if before <= UPPER and j < core and LETTER <= kind[j] <= UPPER:
+        if before <= UPPER and j > i + 1 and j < core and LETTER <= kind[j] <= UPPER:
             return j
     return i
 
@@ -284,8 +291,16 @@ def _any_word(kind: Bytes, i: int, core: int) -> tuple[int, int]:
             return j, core
     j = i + 1
     while j < core:
-        if kind[j] > DIGIT and (_cut(kind, j, core) > j or _is_clitic(kind, j, core)):
-            break
+        if kind[j] > DIGIT:
+            if (
+                kind[j] == ELISION
+                and LETTER <= kind[j - 1] <= UPPER
+                and j + 1 < core
+                and LETTER <= kind[j + 1] <= UPPER
+            ):
+                return j + 1, core
+            if _cut(kind, j, core) > j or _is_clitic(kind, j, core):
+                break
         j += 1
     return j, core
 

@@ -2,7 +2,7 @@
 
 The kernels split by white space and punctuation. A text most of whose letters are Chinese, Japanese, Thai, Lao, Burmese
 or Khmer has its words found by ICU (icu4py), which holds a dictionary of each; one in another script without spaces has
-no words that anybody here could count, and is refused.
+no words that anybody here could count, and is refused. Hyphens and apostrophes are those of the language where WAYS has it.
 """
 
 import importlib.util
@@ -14,12 +14,21 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curate.errors import ConfigError
+from curate.models.languages import normalise
 from curate.schema import text_buffers
 
 if TYPE_CHECKING:
     from curate.kernels.words import Given
 
 Longs = npt.NDArray[np.int64]
+
+# Language -> whether a hyphen stays in a word; what an apostrophe between letters does: "stays" in a word, or "elides",
+# so that a word ends with it (l' + art). As spaCy's tokenizer of the language; all others are split as English is.
+WAYS = (
+    dict.fromkeys("da de el es fi hu nl nn no pt ro sr sv".split(), (True, "stays"))
+    | dict.fromkeys(("ca", "fr", "lb"), (True, "elides"))
+    | dict.fromkeys(("it", "lij"), (False, "elides"))
+)
 NO_WORD_SPLITTER = "no_word_splitter"  # the reason of a refused row
 
 
@@ -32,7 +41,7 @@ class Options(Protocol):
 
     @property
     def words_lang(self) -> str:
-        """Whose tokenizer `words: datatrove` takes."""
+        """The language of the rows, where no column names it."""
 
 
 class Found(NamedTuple):
@@ -57,8 +66,8 @@ def libraries(config: Options) -> tuple[str, ...]:
     return ("datatrove", "spacy") if config.words == "datatrove" else ("icu4py",)
 
 
-def find_words(texts: pa.Array, config: Options) -> Found:
-    """What a kernel needs to count the words of a column without nulls."""
+def find_words(texts: pa.Array, config: Options, languages: pa.Array | None = None) -> Found:
+    """What a kernel needs to count the words of a column without nulls; `languages` of the rows: else `words_lang`."""
     from curate.kernels import scripts, unicode  # numba is loaded only where it runs
     from curate.kernels.words import Given
 
@@ -73,9 +82,14 @@ def find_words(texts: pa.Array, config: Options) -> Found:
     writing = scripts.writing(*text_buffers(texts))
     rows = np.flatnonzero(writing == scripts.DICTIONARY)
     refused = writing == scripts.UNSPLIT
-    if not len(rows):
+    ways = _ways(n, config, languages)
+    if not len(rows) and not any(ways):
         return Found(None, refused)
     starts = [np.zeros(0, np.int64)] * n
+    for way in {way for way in ways if way}:
+        same = np.array([row for row in range(n) if ways[row] == way], np.int64)
+        for row, found in zip(same, _by_kernel(texts.take(pa.array(same)), *way), strict=True):
+            starts[row] = found
     for row in rows:
         starts[row] = _by_icu(texts[row].as_py())
     given: Given = _given(starts, unicode.kinds())
@@ -95,6 +109,34 @@ def _given(starts: list[Longs], kinds: tuple[Any, Any]) -> "Given":
 
     offsets = np.cumsum([0, *map(len, starts)], dtype=np.int64)
     return Given(offsets, np.concatenate(starts), kinds)
+
+
+def _ways(rows: int, config: Options, languages: pa.Array | None) -> list[tuple[bool, str] | None]:
+    """How each row's language treats hyphens and apostrophes; None: as English."""
+    if languages is None:
+        return [WAYS.get(normalise(config.words_lang))] * rows
+    codes = languages.dictionary_encode("encode")
+    known = [WAYS.get(normalise(code or "")) for code in codes.dictionary.to_pylist()]
+    return [known[i] for i in codes.indices.to_pylist()]
+
+
+def _by_kernel(texts: pa.Array, hyphen_stays: bool, apostrophe: str) -> list[Longs]:
+    """Where the kernels' words of each row begin, in bytes, with another way with hyphens and apostrophes."""
+    from curate.kernels import unicode
+    from curate.kernels.words import all_words, none_given
+
+    kinds = unicode.kinds_with(
+        unicode.HYPHEN if hyphen_stays else unicode.DASH,
+        unicode.ELISION if apostrophe == "elides" else unicode.INNER,
+    )
+    data, offsets = text_buffers(texts)
+    begins, ends = np.empty((2, int(offsets[-1] - offsets[0])), np.int64)
+    num_words = np.empty(len(texts), np.int64)
+    all_words(data, offsets, none_given(len(texts))._replace(kinds=kinds), begins, ends, num_words)
+    return [
+        found - begin
+        for found, begin in zip(np.split(begins, np.cumsum(num_words))[:-1], offsets[:-1], strict=True)
+    ]
 
 
 def _by_icu(text: str) -> Longs:

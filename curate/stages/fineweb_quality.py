@@ -15,7 +15,7 @@ Rows    all kept, in order; the recipe's `select` decides
 Differs the paper's text gives 0.1 for repeated lines; its table and its code 0.01, taken here. Lines are not stripped:
         white space at the end of one hides its mark, as in datatrove. Marks that end sentences are those of Unicode 17
         and three of Khmer; a quote behind one hides it.
-        Words are as in gopher_quality (there: of spaCy; here with `words: datatrove`): Chinese, Japanese, Thai, Lao,
+        Words are as in gopher_quality, by language too (there: of spaCy; here with `words: datatrove`): Chinese, Japanese, Thai, Lao,
         Burmese and Khmer by ICU's dictionaries; a text in another script without spaces fails with the reason
         no_word_splitter, newlines per word null. With `thresholds` a row whose language has no file fails with the
         reason no_thresholds. Repeats are told by 64-bit hashes
@@ -64,7 +64,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_newlines_ratio: float = 0.3  # most newlines per word
     thresholds: str = ""  # folder of YAML files, one per `lang`: lines that end, newlines per word
     words: Literal["unicode", "datatrove"] = "unicode"  # whose words are counted
-    words_lang: str = "eng"  # with `words: datatrove`: datatrove's code of the tokenizer
+    words_lang: str = "eng"  # language of all texts, without `thresholds`; as datatrove writes it
 
     def __post_init__(self) -> None:
         check_bounds(self, RULES)
@@ -78,7 +78,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 @stage(
     "fineweb_quality",
-    version=2,
+    version=3,
     config=Config,
     reads=_thresholds.columns_read,
     writes=WRITES,
@@ -92,7 +92,7 @@ def fineweb_quality(batch: pa.RecordBatch, config: Config) -> pa.RecordBatch:
 
     texts = pc.fill_null(batch["text"], "")
     data, offsets = text_buffers(texts)
-    found = find_words(texts, config)
+    found = find_words(texts, config, batch["lang"] if config.thresholds else None)
     counts = fineweb.line_counts(data, offsets, config.short_line_chars).T  # (counts, n)
     words = fineweb.word_counts(data, offsets)
     if found.given:

@@ -3,10 +3,16 @@
 On 2,000 English documents with datatrove's words (every decision must be alike) and with ours, and on the documents of
 other languages with ours, where datatrove's tokenizer of the language is installed: share of like decisions for each
 language, and every disagreement by the two reasons. Outside English stop words are off on both sides.
+
+datatrove gets a language with its usual script (cmn_Hani, chr_Cher), as FineWeb2 writes it: by a code without one it takes
+the tokenizer of the last script that its table has (of `zh` and `chr` the Latin one). Chinese needs `pip install jieba`.
 """
 
+import csv
 import sys
 from collections import Counter, defaultdict
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +84,16 @@ def disagreements(mine: list[str], others: list[str]) -> Disagreements:
     return Counter((a, b) for a, b in pairs if (a == "kept") != (b == "kept"))
 
 
+@cache
+def codes_with_script() -> dict[str, str]:
+    """Code of a language -> the same with its usual script, of datatrove's table."""
+    with (files("datatrove") / "assets" / "tokenizer_assignment.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["default_script"] == "TRUE"]
+    codes = {row["code_3"]: f"{row['code_3']}_{row['script']}" for row in reversed(rows)}
+    short = {row["code_1"]: codes[row["code_3"]] for row in rows if row["default_code_1"] == "TRUE"}
+    return codes | short
+
+
 def tokenizer_is_there(lang: str) -> bool:
     try:
         load_word_tokenizer(lang).word_tokenize("a b")
@@ -90,13 +106,16 @@ def compare_languages(folder: Path) -> dict[str, dict[str, tuple[int, Disagreeme
     """Stage -> language -> (documents, disagreements)."""
     found: dict[str, dict[str, tuple[int, Disagreements]]] = {stage: {} for stage in STAGES}
     for lang, texts in by_language(folder).items():
-        if not tokenizer_is_there(lang):
+        code = codes_with_script().get(lang, lang)
+        if not tokenizer_is_there(code):
             continue
         for stage in STAGES:
             off = {"min_stop_words": 0} if stage == "gopher_quality" else {}
             found[stage][lang] = (
                 len(texts),
-                disagreements(ours(stage, texts, **off), theirs(stage, texts, language=lang, **off)),
+                disagreements(
+                    ours(stage, texts, words_lang=lang, **off), theirs(stage, texts, language=code, **off)
+                ),
             )
     return found
 

@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.kernels.unicode import SPACE, kinds
-from curate.kernels.words import decode, hash_bytes, lower, next_word, split_units
+from curate.kernels.words import all_words, decode, hash_bytes, lower, next_word, none_given, split_units
 from curate.schema import text_buffers
+from curate.stages import gopher_quality
+from curate.stages._words import find_words
 
 sys.path.insert(0, str(Path(__file__).parent))
 from slow_words import words as slow_words
@@ -69,6 +71,31 @@ def words(text: str) -> list[str]:
 def test_words_by_hand(text: str, expected: list[str]) -> None:
     assert words(text) == expected
     assert slow_words(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("lang", "text", "expected"),
+    [
+        ("pt", "vê-lo -- p'ra 1914-18 fim--Mas disse-lh'o.", ["vê-lo", "--", "p'ra", "1914-18", "fim", "--", "Mas", "disse-lh'o", "."]),
+        ("por_Latn", "guarda-chuva e/ou", ["guarda-chuva", "e", "/", "ou"]),
+        ("fr", "L’art d'un grand-père, qu'il «l'a».", ["L’", "art", "d'", "un", "grand-père", ",", "qu'", "il", "«", "l'", "a", "»", "."]),
+        ("it", "dell'arte italo-greca 'ok'", ["dell'", "arte", "italo", "-", "greca", "'", "ok", "'"]),
+        ("en", "don't well-known", ["don", "'t", "well", "-", "known"]),
+        ("xx", "don't well-known", ["don", "'t", "well", "-", "known"]),
+    ],
+)  # fmt: skip
+def test_words_of_a_language_by_hand(lang: str, text: str, expected: list[str]) -> None:
+    texts = pa.array(["It's well-known.", text, ""], pa.large_string())
+    languages = pa.array(["en", lang, None])
+    data, offsets = text_buffers(texts)
+    given = find_words(texts, gopher_quality.Config(), languages).given or none_given(3)
+    begins, ends = np.empty((2, len(data)), np.int64)
+    num = np.empty(3, np.int64)
+    total = all_words(data, offsets, given, begins, ends, num)
+    found = [data[a:b].tobytes().decode() for a, b in zip(begins[:total], ends[:total], strict=True)]
+    assert found[:6] == ["It", "'s", "well", "-", "known", "."]
+    assert found[6:] == expected
+    assert num.tolist() == [6, len(expected), 0]
 
 
 @settings(max_examples=400, deadline=None)

@@ -13,12 +13,12 @@ import bench_parity as parity
 from curate.errors import ConfigError
 from curate.stages.gopher_quality import Config, gopher_quality
 
-# Languages with less than 98% (of 13 to 67 documents) and more than one decision that differs: in the first because that
-# tokenizer keeps hyphens, apostrophes or elisions in a word.
-NOT_LIKE_OURS = {
-    "gopher_quality": {"chq", "chr", "fr", "kab", "pt", "quc", "ro"},
-    "gopher_repetition": {"ca", "en", "id", "zh"},
-    "fineweb_quality": {"zh"},
+# Languages with less than 98% (of 41 to 67 documents) and more than one decision that differs; why is on the stages'
+# pages. Chinese is compared only where jieba is installed.
+NOT_LIKE_OURS: dict[str, set[str]] = {
+    "gopher_quality": {"chq", "chr", "kab", "quc"},
+    "gopher_repetition": {"en", "id", "zh"},
+    "fineweb_quality": set(),
 }
 
 
@@ -85,7 +85,4 @@ def test_with_our_words_almost_every_decision_is_datatroves_in_other_languages(s
         documents = sum(n for n, _ in languages.values())
         assert sum(d.total() for _, d in languages.values()) <= 0.02 * documents, stage
         low = {lang: d for lang, (n, d) in languages.items() if d.total() > max(1, 0.02 * n)}
-        assert len(low) <= 0.1 * len(languages), (
-            stage,
-            low,
-        )  # those that the stages' pages name, and few others
+        assert low.keys() <= NOT_LIKE_OURS[stage], (stage, low)
