@@ -37,7 +37,8 @@ DOORS = {
     "click": ("cli/",),
     "yaml": ("recipe/", "stages/_thresholds.py"),
 }
-NEVER_AT_TOP = {"torch", "duckdb", "datatrove", "trafilatura", "tokenizers", "numba", "faiss", "transformers"}  # numba: but in kernels
+# numba: but in kernels
+NEVER_AT_TOP = {"torch", "duckdb", "datatrove", "trafilatura", "tokenizers", "numba", "faiss", "transformers"}
 TOP_LEVEL = {
     ".ci", ".gitignore", "CHANGELOG.md", "LICENSE", "Makefile", "README.md", "curate", "pyproject.toml", "recipes",
     "scripts", "tests",

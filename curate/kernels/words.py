@@ -94,7 +94,7 @@ def decode(data: Bytes, i: int, end: int) -> tuple[np.int64, int]:
         return (c & 0x1F) << 6 | np.int64(data[i + 1] & 0x3F), i + 2
     if c & 0xF0 == 0xE0 and i + 2 < end and data[i + 1] & 0xC0 == 0x80 and data[i + 2] & 0xC0 == 0x80:
         code = (c & 0x0F) << 12 | np.int64(data[i + 1] & 0x3F) << 6 | np.int64(data[i + 2] & 0x3F)
-        if code >= 0x800:
+        if code >= 0x800 and not 0xD800 <= code < 0xE000:
             return code, i + 3
     if c & 0xF8 == 0xF0 and i + 3 < end and data[i + 1] & 0xC0 == 0x80 and data[i + 2] & 0xC0 == 0x80:
         code = (c & 0x07) << 18 | np.int64(data[i + 1] & 0x3F) << 12 | np.int64(data[i + 2] & 0x3F) << 6
