@@ -33,7 +33,7 @@ class Set(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """One evaluation set; columns that are not named are guessed."""
 
     path: str  # file (.jsonl, .jsonl.zst, .jsonl.gz, .parquet), or folder of such files
-    task: str = ""  # name in reports; without it the column `task`, else the file's name
+    task: str = ""  # name in reports; without it the column `task`, else the file's, folders of the set first
     question: str = ""  # column of the question
     answer: str = (
         ""  # column of the answer, the answers, or the number or letter of the right choice; `none` for none
@@ -130,8 +130,14 @@ def _item(one: Set, file: Path, number: int, row: Mapping[str, Any]) -> Item:
         passage, question = f"{passage}\n{before}".strip(), asked
     question = _LABELS.sub("", question.strip())
     task = one.task or row.get("task")
-    task = task if isinstance(task, str) and task else file.name.split(".")[0]
+    task = task if isinstance(task, str) and task else _task_of(file, Path(one.path))
     return Item(task, f"{file.name}:{number}", question, _answers(one, row, column, where), passage)
+
+
+def _task_of(file: Path, place: Path) -> str:
+    """The file's name, after the folders it lies in within the set: test.jsonl of two tasks are two."""
+    inside = file.relative_to(place) if file != place else Path(file.name)
+    return (inside.parent / file.name.split(".")[0]).as_posix()
 
 
 def _column(given: str, known: Sequence[str], what: str, row: Mapping[str, Any], where: str) -> str:

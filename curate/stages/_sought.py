@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from curate.kernels.contamination import Answers
     from curate.kernels.ngrams import Index, Words
 
-FORMAT = 2  # of the arrays; a change leaves old ones unused
+FORMAT = 3  # of the arrays; a change leaves old ones unused
 _REFERENCE_ROWS = 1024  # read at once
 
 Hashes = npt.NDArray[np.uint64]

@@ -30,7 +30,8 @@ Writes  decontaminate_pass          bool (n,)
         decontaminate_num_questions int32: questions found, with an answer or without
         decontaminate_num_passages  int32: passages found (rarity)
         text, decontaminate_removed_chars, decontaminate_num_pieces int32, decontaminate_original: with `method: window`
-Rows    all kept, in order; the recipe's `select` decides. A second pass over what passed finds nothing
+Rows    all kept, in order; the recipe's `select` decides. A second pass over what passed finds nothing (window: unless
+        two pieces that a cut left make an n-gram together)
 Differs an item of which too little can be sought (a question under `min_words` words; for the published methods one
         shorter than the n-gram; one of n-grams that are all in the reference) is unmatchable: `check` prints how many.
         A map stage does not know the corpus: GPT-3's rule on n-grams of more than 10 documents is asked of `reference`.

@@ -306,6 +306,19 @@ def test_sets_in_every_format_and_in_folders_are_the_same(tmp_path: Path) -> Non
     assert whole[0][2:] == ("passage 0", [], "")
 
 
+def test_files_of_one_name_in_two_folders_are_two_tasks(tmp_path: Path) -> None:
+    for task in ("arc", "boolq"):
+        (tmp_path / task).mkdir()
+        (tmp_path / task / "test.jsonl").write_text(json.dumps({"question": f"{task}?", "answer": "yes"}))
+    (tmp_path / "piqa.val.jsonl").write_text(json.dumps({"question": "piqa?", "answer": "no"}))
+    found = [(item.task, item.name) for item in items([Set(path=str(tmp_path))])]
+    assert found == [
+        ("arc/test", "test.jsonl:1"),
+        ("boolq/test", "test.jsonl:1"),
+        ("piqa", "piqa.val.jsonl:1"),
+    ]
+
+
 def slow_words(text: str) -> list[str]:
     """Words as the kernel's docstring has them, by the standard library."""
     from curate.kernels import unicode
