@@ -379,8 +379,8 @@ class Runner:
         while len(names := [n for n in folder.names() if n.endswith(".parquet")]) > shuffle.MAX_FILES:
             round_number += 1
             target = Folder(f"{pass_folder(self.plan, self.run, reads).path}-merge{round_number}")
-            if journal.heal(target) or not target.exists(MANIFEST):
-                with Lock(target):
+            with self._turn(target):
+                if journal.heal(target) or not target.exists(MANIFEST):
                     self._merge(reads, folder, names, target)
             folder = target
         return folder.path

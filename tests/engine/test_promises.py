@@ -165,3 +165,21 @@ def test_one_text_a_hundred_thousand_times_is_one_cluster(tmp_path):
     assert result.rows.kept == 2
     sizes = pq.read_table(tmp_path / "out/part-00000.parquet")["exact_dedup_cluster_size"].to_pylist()
     assert sizes == [100_000, 1]
+
+
+def test_records_merged_in_rounds_drop_the_same(tmp_path, monkeypatch):
+    """Also where one of the merged files was damaged before another run took it up."""
+    (tmp_path / "in").mkdir()
+    for part in range(5):
+        rows = pa.table({"text": [f"{(part * 7 + i) % 23} " * 30_000 for i in range(20)]})  # a unit each
+        pq.write_table(rows, tmp_path / f"in/{part}.parquet")
+    keys = {"unit_mb": 1, "store": str(tmp_path / "store")}
+    run(recipe_of(tmp_path, "plain", [{"exact_dedup": {}}], unit_mb=1), workers=1)
+    monkeypatch.setattr("curate.engine.shuffle.MAX_FILES", 2)
+    run(recipe_of(tmp_path, "rounds", [{"exact_dedup": {}}], **keys), workers=1)
+    merged = sorted((tmp_path / "store").rglob("*-merge1/records-*.parquet"))
+    assert len(merged) == 3
+    merged[0].write_bytes(merged[0].read_bytes()[:-100])
+    run(recipe_of(tmp_path, "again", [{"exact_dedup": {}}, {"token_count": {}}], **keys), workers=1)
+    assert kept(tmp_path / "plain") == kept(tmp_path / "rounds") == kept(tmp_path / "again")
+    assert len(kept(tmp_path / "plain")) == 23
