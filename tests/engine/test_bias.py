@@ -231,7 +231,7 @@ def test_a_run_stops_at_a_score_and_goes_on_when_it_is_allowed(tmp_path):
         again()
     assert "--allow constant_score" in caught.value.hint
     assert not (tmp_path / "out/_curate/manifest.json").exists()
-    result = again(guards={"allow": ["constant_score"]})
+    result = again(guards={"allow": ["constant_score", "unchanged"]})
     assert (result.exit, result.rows.kept, result.fresh_units) == (0, 1200, 0)
 
 
