@@ -180,8 +180,9 @@ def info(index: Place, as_json: Json = False) -> None:
         print_json({"schema": "curate.index/1", "index": index, "header": found.manifest.header, **counts})
         return
     print(f"{index}: {found.documents:,} documents, {found.kept:,} kept, {found.manifest.removed:,} removed")
-    print(f"{len(found.runs)} runs, {human_bytes(size)}; {len(found.manifest.added)} times added to")
-    print(", ".join(f"{key} {value}" for key, value in found.manifest.header.items()))
+    print(f"{len(found.runs)} runs, {human_bytes(size)}; from {len(found.manifest.added)} additions")
+    said = {k: " and ".join(v) if isinstance(v, list) else v for k, v in found.manifest.header.items()}
+    print(", ".join(f"{key} {value}" for key, value in said.items() if value not in ("", None)))
 
 
 def merge(index: Place, as_json: Json = False) -> None:
