@@ -234,7 +234,12 @@ def stream(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def stream_command(stream):
     stages = [{"select": "length(text) > 127000"}, {"exact_dedup": {}}]
-    tree = {"input": {"path": str(stream), "id": "key"}, "stages": stages, "allow_quarantined": 100}
+    tree = {
+        "input": {"path": str(stream), "id": "key"},
+        "stages": stages,
+        "allow_quarantined": 100,
+        "guards": {"unchanged": "warn"},  # the select drops nothing
+    }
     (stream.parent / "stream.yaml").write_text(json.dumps(tree))
     return ["run", stream.parent / "stream.yaml", "--quiet", "--workers", 1, "-o"]
 
