@@ -20,7 +20,7 @@ demo: sample/python-docs.warc.gz model
 	.venv/bin/curate run recipes/quickstart.yaml
 
 test: .venv/.test model
-	.venv/bin/python -m pytest -m "not slow and not gpu"
+	.venv/bin/python -m pytest -n 2 --dist loadfile -m "not slow and not gpu"
 
 venv: .venv/.all model
 
