@@ -36,6 +36,9 @@ _OVER = {
     "^": "hat", "ˆ": "hat", "̂": "hat", "~": "tilde", "˜": "tilde", "¯": "bar", "‾": "overline", "―": "overline",
     "_": "overline", "→": "vec", "⃗": "vec", "˙": "dot", ".": "dot", "¨": "ddot", "⏞": "overbrace", "ˇ": "check",
 }  # fmt: skip
+_PARTS = {  # an element with more or fewer children is a row
+    "mfrac": 2, "mroot": 2, "msub": 2, "msup": 2, "msubsup": 3, "munder": 2, "mover": 2, "munderover": 3,
+}  # fmt: skip
 _UNDER = {"_": "underline", "̲": "underline", "⏟": "underbrace", "‾": "underline"}
 
 
@@ -47,8 +50,11 @@ def latex(math: Any) -> str:
 def _node(node: Any, depth: int) -> str:
     if depth > _MAX_DEPTH:
         return " ".join((node.text or "").split())
-    made = _MAKERS.get(_tag(node))
-    return made(node, depth + 1) if made else _row(node, depth + 1)
+    tag = _tag(node)
+    made = _MAKERS.get(tag)
+    if made and _PARTS.get(tag) in (None, len(_children(node))):
+        return made(node, depth + 1)
+    return _row(node, depth + 1)
 
 
 def _tag(node: Any) -> str:
@@ -65,8 +71,14 @@ def _children(node: Any) -> list[Any]:
 
 
 def _row(node: Any, depth: int) -> str:
-    children = _children(node)
-    return joined([_node(child, depth) for child in children]) if children else _characters(_text(node))
+    pieces, child = [], node.first_child
+    while child is not None:
+        if child.tag == "#text":  # stands in a row where the page is malformed, too
+            pieces.append(_characters(_text(child)))
+        elif child.tag and child.tag[0] not in "#!":
+            pieces.append(_node(child, depth))
+        child = child.next_sibling
+    return joined(pieces)
 
 
 def joined(pieces: list[str]) -> str:

@@ -93,7 +93,7 @@ def load_engine(config: Config, store: Path) -> None:
 
 @stage(
     "extract",
-    version=1,
+    version=2,
     config=Config,
     reads=["html", "text"],
     writes=WRITES,

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from curate.errors import ConfigError
@@ -199,6 +199,8 @@ pieces = st.one_of(
 )
 
 
+@example("<math><mfrac>word")
+@example("<math>word<mi>word</mi><mfrac><mi>word</mi><mi>word</mi><mi>word</mi></mfrac></math>")
 @given(st.lists(pieces, max_size=40).map("".join))
 def test_any_tags_keep_their_words(page: str) -> None:
     found = text_of(page)
