@@ -70,17 +70,18 @@ def line_counts(
 ) -> npt.NDArray[np.int64]:
     """Counts of each row of a string column, int64 (n, 10). A paragraph is a line of `paragraph_chars` and more."""
     out = np.empty(0, np.uint8)
-    counts: Longs = _judge_rows(data, offsets, rules, paragraph_chars, *_tables(), out, np.empty(0, np.int64))
+    no_text = np.empty(0, np.int64)
+    counts: Longs = _judge_rows(data, offsets, rules, paragraph_chars, *_tables(), out, no_text, True)
     return counts
 
 
 def edit_lines(
-    data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], rules: LineRules
+    data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], rules: LineRules, strip_rows: bool = True
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """The lines that the rules leave of each row, as (data, offsets), and the row's counts."""
     out = np.empty(int(offsets[-1] - offsets[0]), np.uint8)
     out_offsets = np.zeros(len(offsets), np.int64)
-    counts = _judge_rows(data, offsets, rules, 0, *_tables(), out, out_offsets)
+    counts = _judge_rows(data, offsets, rules, 0, *_tables(), out, out_offsets, strip_rows)
     return out[: out_offsets[-1]], out_offsets, counts
 
 
@@ -91,7 +92,7 @@ def _tables() -> tuple[Bytes, Bytes, npt.NDArray[np.bool_], npt.NDArray[np.bool_
 @nb.njit(nogil=True, cache=True)
 def _judge_rows(
     data: Bytes, offsets: Longs, rules: LineRules, paragraph_chars: int, index: Bytes, flags: Bytes, breaks: Bytes,
-    ends: Bytes, out: Bytes, out_offsets: Longs,
+    ends: Bytes, out: Bytes, out_offsets: Longs, strip_rows: bool,
 ) -> Longs:  # fmt: skip
     """Counts; the text that is left too where there is room for it."""
     counts = np.zeros((len(offsets) - 1, _NUM_COLUMNS), np.int64)
@@ -101,7 +102,7 @@ def _judge_rows(
         text = data[offsets[row] : offsets[row + 1]]
         end = _judge_lines(text, rules, index, flags, breaks, ends, counts[row], uncited, out, n)
         if len(out_offsets) > 0:
-            n = strip_row(out, n, end, index, flags)
+            n = strip_row(out, n, end, index, flags) if strip_rows else end
             out_offsets[row + 1] = n
         if paragraph_chars > 0:
             counts[row, PARAGRAPHS] = _num_paragraphs(text, paragraph_chars)

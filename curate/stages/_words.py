@@ -153,7 +153,7 @@ def _by_icu(text: str) -> Longs:
 def _by_datatrove(text: str, language: str) -> Longs:
     """Where the words of datatrove's tokenizer of a language begin, in bytes."""
     starts, end = [], 0
-    for word in _tokenizer(language).word_tokenize(text):
+    for word in tokenizer(language).word_tokenize(text):
         start = text.find(word, end)
         if start < 0:
             raise ConfigError(
@@ -173,7 +173,8 @@ def _bytes_before(text: str) -> Longs:
 
 
 @cache
-def _tokenizer(language: str) -> Any:
+def tokenizer(language: str) -> Any:
+    """datatrove's tokenizer of a language. ConfigError where it has none."""
     from datatrove.utils.word_tokenizers import load_word_tokenizer
 
     try:

@@ -16,10 +16,13 @@ Writes  text                        edited; '' where no line is left; null stays
         c4_lines_original           large_string (n,): the text as it was; only with `keep_original: true`
 Rows    all kept, in order; no verdict: a document that these rules empty fails `c4_quality`
 Differs a text mostly in a script without spaces (Chinese, Japanese, Thai ...) is left as it is: no line of it would
-        stay. With `filter_no_terminal_punct: false`, `min_words_per_line: 0` and `max_word_length: 0` it is edited too.
+        stay. With `filter_no_terminal_punct: false`, `min_words_per_line: 0` and `max_word_length: 0` it is edited too, as with
+        `words: datatrove`.
         Words per line default to the paper's 3, as in datatrove; the authors' code is said to use 5
 Fails   ConfigError for a negative number
 """
+
+from typing import Literal
 
 import msgspec
 import pyarrow as pa
@@ -40,6 +43,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_word_length: int = 1000  # remove lines with a word of more characters; 0 for none
     filter_javascript: bool = True  # remove lines that mention javascript
     filter_policy: bool = True  # remove lines on cookies, terms of use and privacy policies
+    words: Literal["unicode", "datatrove"] = "unicode"  # datatrove: all scripts are edited alike
     keep_original: bool = False  # keep the old text in `c4_lines_original`
 
     def __post_init__(self) -> None:

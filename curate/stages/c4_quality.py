@@ -20,9 +20,13 @@ Differs from datatrove: sentences are told by marks and what follows them, so an
         some do not) and the marks of Chinese and the like need no space behind them; a document with both lorem ipsum
         and a curly bracket always names the first. A text mostly in a script without spaces (Chinese, Japanese, Thai
         ...) fails with the reason no_word_splitter, the counts of its lines null: no line of it would be left. With
-        `filter_no_terminal_punct: false`, `min_words_per_line: 0` and `max_word_length: 0` it is judged too. From the paper: bad words are a stage of their own
-Fails   ConfigError for a negative number
+        `filter_no_terminal_punct: false`, `min_words_per_line: 0` and `max_word_length: 0` it is judged too. With
+        `words: datatrove` sentences are those of its tokenizer of `words_lang` (slow, for comparison), and every
+        script is judged. From the paper: bad words are a stage of their own
+Fails   ConfigError for a negative number; for words whose library is not there
 """
+
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -31,9 +35,9 @@ import pyarrow.compute as pc
 
 from curate.schema import text_buffers, verdict
 from curate.stage import stage
-from curate.stages._c4 import check_lines, line_rules, unreadable
+from curate.stages._c4 import check_lines, datatrove_sentences, line_rules, unreadable
 from curate.stages._rules import check_bounds, judge
-from curate.stages._words import NO_WORD_SPLITTER
+from curate.stages._words import NO_WORD_SPLITTER, check_words, libraries
 
 # In the order of the checks: reason, statistic, bound. The paper's numbers are the defaults of Config.
 RULES = (
@@ -65,9 +69,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     min_num_sentences: int = 5  # fewest sentences
     min_paragraphs: int = 0  # fewest long lines; 3 in mC4
     min_paragraph_chars: int = 200  # characters of a long line
+    words: Literal["unicode", "datatrove"] = "unicode"  # whose sentences are counted
+    words_lang: str = "eng"  # with `words: datatrove`: language of all texts, as datatrove writes it
 
     def __post_init__(self) -> None:
         check_lines(self)
+        check_words(self)
         check_bounds(self, RULES)
 
     @property
@@ -81,7 +88,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return 0.0 if self.filter_curly_bracket else np.inf
 
 
-@stage("c4_quality", version=2, config=Config, reads=["text"], writes=WRITES)
+def _libraries(config: Config) -> tuple[str, ...]:
+    return libraries(config) if config.words == "datatrove" else ()
+
+
+@stage("c4_quality", version=2, config=Config, reads=["text"], writes=WRITES, libraries=_libraries)
 def c4_quality(batch: pa.RecordBatch, config: Config) -> pa.RecordBatch:
     """Measure the lines that would be left of each text and judge it by the first rule it fails."""
     from curate.kernels import c4  # numba is loaded only where it runs
@@ -97,6 +108,8 @@ def c4_quality(batch: pa.RecordBatch, config: Config) -> pa.RecordBatch:
         "num_paragraphs": counts[c4.PARAGRAPHS] if config.min_paragraphs else np.full(batch.num_rows, np.nan),
         **dict(zip(LINE_COUNTS, counts[c4.KEPT_LINES : c4.POLICY_LINES + 1], strict=True)),
     }
+    if config.words == "datatrove":
+        measured["num_sentences"] = datatrove_sentences(texts, config, config.words_lang).astype(float)
     refused = unreadable(texts, config)
     for statistic in ("num_lorem_ipsum_lines", "num_curly_bracket_lines", "num_sentences", *LINE_COUNTS):
         measured[statistic][refused] = np.nan

@@ -1,4 +1,4 @@
-"""Keep decisions of the Gopher and FineWeb stages beside datatrove's filters: `python tests/bench/bench_parity.py`.
+"""Keep decisions of the Gopher, FineWeb and C4 stages beside datatrove's filters: `python tests/bench/bench_parity.py`.
 
 On 2,000 English documents with datatrove's words (every decision must be alike) and with ours, and on the documents of
 other languages with ours, where datatrove's tokenizer of the language is installed: share of like decisions for each
@@ -19,15 +19,21 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datatrove.data import Document
-from datatrove.pipeline.filters import FineWebQualityFilter, GopherQualityFilter, GopherRepetitionFilter
+from datatrove.pipeline.filters import (
+    C4QualityFilter,
+    FineWebQualityFilter,
+    GopherQualityFilter,
+    GopherRepetitionFilter,
+)
 from datatrove.utils.word_tokenizers import load_word_tokenizer
 
-from curate.stages import fineweb_quality, gopher_quality, gopher_repetition
+from curate.stages import c4_quality, fineweb_quality, gopher_quality, gopher_repetition
 
 STAGES = {
     "gopher_quality": (gopher_quality, GopherQualityFilter),
     "gopher_repetition": (gopher_repetition, GopherRepetitionFilter),
     "fineweb_quality": (fineweb_quality, FineWebQualityFilter),
+    "c4_quality": (c4_quality, C4QualityFilter),
 }
 ENGLISH, PER_LANGUAGE, CHARS = 2_000, 40, 6_000
 Disagreements = Counter[tuple[str, str]]  # (our reason, theirs); `kept` for none

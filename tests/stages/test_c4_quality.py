@@ -142,6 +142,30 @@ def test_negative_numbers_are_refused(options: dict[str, int]) -> None:
     assert error.value.hint
 
 
+@pytest.mark.parametrize("ended", [True, False])
+def test_with_datatroves_words_both_are_its_filter(ended: bool) -> None:
+    from datatrove.data import Document
+    from datatrove.pipeline.filters import C4QualityFilter
+
+    four = "Mr. Smith is here. Dr. No is here. It is 3.5 p.m. in the U.S. now. He left!"
+    texts = [
+        *(f"{four}\n{line}" for line in ("A line more is here.", "No more", "Two.  [1]", "[1]  Three words more.")),
+        f"It ends so.  [1]\n{four}", f"{four}\nlorem ipsum {{ here.", "他来了。你走吧。我们都在这里。好的。再见。", "", CHINESE,
+        THAI, FIVE, FIVE.replace(". ", ".  "),
+    ]  # fmt: skip
+    theirs = C4QualityFilter(filter_no_terminal_punct=ended, min_words_per_line=1)
+    switches = {"filter_no_terminal_punct": ended, "min_words_per_line": 1, "words": "datatrove"}
+    rows, edits = verdicts(texts, Config(**switches)), edited(texts, **switches)  # type: ignore[arg-type]
+    unlike = verdicts(texts, Config(**switches | {"words": "unicode"}))  # type: ignore[arg-type]
+    assert rows[0]["num_sentences"] != unlike[0]["num_sentences"]
+    for text, row, edit in zip(texts, rows, edits, strict=True):
+        document = Document(text=text, id="")
+        assert row["pass"] == (theirs.filter(document) is True), text
+        assert not row["pass"] or edit["text"] == document.text
+    with pytest.raises(ConfigError, match="no tokenizer for `words_lang: xyz`"):
+        verdicts([FIVE], Config(words="datatrove", words_lang="xyz"))
+
+
 PIECES = st.sampled_from(
     ["a b c", "[1]", "[", "]", "[edit]", "[citation needed]", "[٣]", ".", "...", "!", '"', "'", " ", "\n", "\r", "\r\n",
      "\u2028", "\x85", "\u3000", "javaScript", "Lorem ipsum", "{", "Cookie policy", "use  cookies", "privacy policy",

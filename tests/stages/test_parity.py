@@ -1,4 +1,4 @@
-"""Decisions of the Gopher and FineWeb stages beside datatrove's filters, over the functions of the bench."""
+"""Decisions of the Gopher, FineWeb and C4 stages beside datatrove's filters, over the functions of the bench."""
 
 import sys
 from collections import Counter
@@ -19,6 +19,7 @@ NOT_LIKE_OURS: dict[str, set[str]] = {
     "gopher_quality": {"chq", "chr", "kab", "quc"},
     "gopher_repetition": {"en", "id", "zh"},
     "fineweb_quality": set(),
+    "c4_quality": set(),
 }
 
 
