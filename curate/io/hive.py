@@ -91,7 +91,9 @@ def schema_of(file: Any) -> pa.Schema:
 def parts(folder: Folder, under: str = "") -> list[str]:
     """Kept parts of a dataset, those in folders of partitions as well, sorted within each folder."""
     found = [
-        n for n in folder.names(under) if n.startswith("part-") and n.endswith((".parquet", ".jsonl.zst"))
+        n
+        for n in folder.names(under)
+        if n.startswith("part-") and n.endswith((".parquet", ".jsonl.zst", ".arrow"))
     ]
     below = [n for n in folder.folders(under) if "=" in n and not n.startswith(("_", "."))]
     start = f"{under}/" if under else ""

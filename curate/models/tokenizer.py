@@ -5,10 +5,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from curate.errors import ModelError
+
+
+class Contract(msgspec.Struct, frozen=True, kw_only=True):
+    """What token ids mean: datasets and models fit together only where all of it is equal."""
+
+    tokenizer: str  # sha256 of tokenizer.json
+    vocab_size: int  # ids are below it, added tokens among them
+    bos: int | None  # begins a document, where the tokenizer has one
+    eos: int  # ends a document
+    special: dict[str, int]  # every special token -> id
 
 
 def tokenizer_file(path: str) -> Path:

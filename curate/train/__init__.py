@@ -1,0 +1,1 @@
+"""Token datasets in, checkpoints out: order, packing, model, schedule, loop."""
