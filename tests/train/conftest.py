@@ -16,6 +16,12 @@ CONTRACT = Contract(
 )
 
 
+@pytest.fixture(scope="session")
+def contract() -> Contract:
+    """Of a tokenizer that there is not."""
+    return CONTRACT
+
+
 @pytest.fixture
 def token_dataset(tmp_path: Path) -> Callable[..., Path]:
     """Writes documents of ids into a folder and returns it. `columns` are kept beside them, by name."""
