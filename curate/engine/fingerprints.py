@@ -10,8 +10,8 @@ import os
 import sys
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
-from importlib.metadata import version
+from functools import cache, lru_cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +33,7 @@ NOTHING: Mapping[str, str] = {}
 _LIBRARIES = ("pyarrow", "numba", "numpy")  # whose versions may decide any pass's bytes
 _READERS = {"warc": ("fastwarc", "resiliparse"), "jsonl": ("msgspec", "zstandard")}
 _WRITERS = {"jsonl.zst": ("msgspec", "zstandard")}
+version = cache(metadata.version)  # which parses all that a library says of itself
 
 
 class File(msgspec.Struct, frozen=True):

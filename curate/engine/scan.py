@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import xxhash
 
@@ -83,15 +84,14 @@ class _Ids:
 
     def __init__(self, job: ScanJob) -> None:
         self._path, self._base = ids_path(job.scratch, job.number), job.number * FILE_ROWS
-        self._rows: tuple[list[int], list[int], list[str]] = ([], [], [])
+        self._places: list[int] = []
+        self._ids: list[str] = []
         self._writer: shuffle.SortedWriter | None = None
 
-    def add(self, ordinal: int, row_id: str) -> None:
-        hashes, places, ids = self._rows
-        hashes.append(xxhash.xxh3_64_intdigest(row_id))
-        places.append(self._base + ordinal)
-        ids.append(row_id)
-        if len(ids) >= _IDS_AT_ONCE:
+    def add(self, ordinals: Sequence[int], ids: Sequence[str]) -> None:
+        self._places += ordinals
+        self._ids += ids
+        if len(self._ids) >= _IDS_AT_ONCE:
             self._flush()
 
     def close(self) -> None:
@@ -106,19 +106,17 @@ class _Ids:
             self._file.close()
 
     def _flush(self) -> None:
-        hashes, places, ids = self._rows
-        if not ids:
+        if not self._ids:
             return
+        hashes = np.fromiter(map(xxhash.xxh3_64_intdigest, self._ids), np.uint64, len(self._ids))
+        places = np.array(self._places, np.uint64) + np.uint64(self._base)
         if not self._writer:
             self._file = open(self._path, "wb")  # noqa: SIM115
             self._writer = shuffle.SortedWriter(self._file, KEY, self._path.with_suffix(".runs"))
         self._writer.write(
-            pa.table(
-                {"hash": pa.array(hashes, pa.uint64()), "place": pa.array(places, pa.uint64()), "id": ids}
-            )
+            pa.table({"hash": hashes, "place": places, "id": pa.array(self._ids, pa.string())})
         )
-        for column in self._rows:
-            column.clear()
+        self._places, self._ids = [], []
 
 
 def _in_children(jobs: Sequence[ScanJob], workers: int) -> Generator[tuple[ScanJob, FileScan], None, None]:

@@ -4,7 +4,7 @@ Everything here is a function of the input and the recipe alone: the same rows c
 of units and batches. What a row of each format looks like is written in warc, jsonl, parquet and documents.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -24,6 +24,7 @@ from curate.io.slices import (
     Report,
     Row,
     Slice,
+    TakeIds,
     near_names,
 )
 from curate.schema import CORE
@@ -160,24 +161,24 @@ def scan(
     config: Input,
     schema: pa.Schema,
     unit_bytes: int,
-    on_id: Callable[[int, str], None] | None,
+    on_ids: TakeIds | None,
     *,
     max_document_bytes: int = 64 << 20,
 ) -> FileScan:
     """One pass over a file: digest of its content, slices of about `unit_bytes`, rows where counting is free.
 
-    `on_id` gets (ordinal, id) of every row whose id the input brings, and not of what `read` will quarantine: of two
+    `on_ids` gets ordinals and ids of the rows whose id the input brings, and not of what `read` will quarantine: of two
     rows with one id the first good one is kept, whatever the units. (Parquet: see there for what only reading shows.)
     """
     if file.format == "parquet":
-        return parquet.scan(file, config, unit_bytes, on_id, max_document_bytes=max_document_bytes)
+        return parquet.scan(file, config, unit_bytes, on_ids, max_document_bytes=max_document_bytes)
     if file.format == "jsonl":
-        return jsonl.scan(file, config, schema, unit_bytes, on_id, max_document_bytes=max_document_bytes)
+        return jsonl.scan(file, config, schema, unit_bytes, on_ids, max_document_bytes=max_document_bytes)
     if file.format == "warc":
         return warc.scan(
             file,
             unit_bytes,
-            on_id,
+            on_ids,
             max_document_bytes=max_document_bytes,
             opt_out=opt_out(config),
             pdf=config.pdf,

@@ -7,14 +7,14 @@ Rows     bad_json, bad_utf8 (a lone surrogate too), bad_type, bad_id, null_text,
          each; blank lines are skipped, and lines whose owner said no (opt_out), bad ones too. A stream that ends early or breaks is one row more: truncated, corrupt_stream
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 import pyarrow as pa
 
 from curate.io.json_row import NOT_JSON, BadLine, Parser, fields_of, id_key, key_columns
 from curate.io.opt_out import REASON, OptOut, opt_out
-from curate.io.slices import FileScan, Input, InputFile, LinkEnd, Report, Row, Slice, by_links
+from curate.io.slices import FileScan, Input, InputFile, LinkEnd, Report, Row, Slice, TakeIds, by_links
 from curate.io.sources import (
     BrokenStream,
     DigestingFile,
@@ -87,17 +87,17 @@ def scan(
     config: Input,
     schema: pa.Schema,
     unit_bytes: int,
-    on_id: Callable[[int, str], None] | None,
+    on_ids: TakeIds | None,
     *,
     max_document_bytes: int,
 ) -> FileScan:
     """One pass: digest, cuts at the first line start after each `unit_bytes`."""
     whole = Slice(file.name, "jsonl", 0, file.size, 0, file.size, chain=True, own_ids=file.own_ids)
     with DigestingFile(open_source(file.path)) as source:
-        if on_id and id_key(config, file.own_ids):
+        if on_ids and id_key(config, file.own_ids):
             parse = Parser(whole, config, schema, max_document_bytes)
             lines = _lines(_stream(source, file.path, 0, None), 0, 0, _longest(max_document_bytes))
-            _report_ids(lines, parse, on_id, _longest(max_document_bytes), opt_out(config))
+            _report_ids(lines, parse, on_ids, _longest(max_document_bytes), opt_out(config))
         if compression(file.path):
             return FileScan(source.hexdigest(), [whole] if file.size else [], None)
         cuts = _cut(source, unit_bytes)
@@ -132,7 +132,7 @@ def _cut(source: Source, unit_bytes: int) -> list[tuple[int, int]]:
 def _report_ids(
     lines: Iterator[Line],
     parse: Parser,
-    on_id: Callable[[int, str], None],
+    on_ids: TakeIds,
     longest: int,
     refused: OptOut | None,
 ) -> None:
@@ -145,7 +145,7 @@ def _report_ids(
             except BadLine:
                 continue  # quarantined when it is read
             if not refused or not refused.has_row(row.get("url"), row.get("html")):
-                on_id(ordinal, row["id"])
+                on_ids([ordinal], [row["id"]])
 
 
 def _longest(max_document_bytes: int) -> int:

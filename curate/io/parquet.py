@@ -10,7 +10,7 @@ Scan     the ids of rows that will be quarantined are left out where footer and 
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from curate.io import hive
 from curate.io.batches import cut, document_bytes
 from curate.io.files import is_remote
 from curate.io.opt_out import REASON, OptOut, opt_out
-from curate.io.slices import FileScan, Input, InputFile, Report, Slice, near_names, row_ids
+from curate.io.slices import FileScan, Input, InputFile, Report, Slice, TakeIds, near_names, row_ids
 from curate.io.sources import DigestingFile, join, open_source
 from curate.schema import CORE, RAW_CAP_BYTES, raw_columns
 
@@ -145,7 +145,7 @@ def scan(
     file: InputFile,
     config: Input,
     unit_bytes: int,
-    on_id: Callable[[int, str], None] | None,
+    on_ids: TakeIds | None,
     *,
     max_document_bytes: int,
 ) -> FileScan:
@@ -156,10 +156,10 @@ def scan(
         with _open(file.path) as parquet:
             groups = [parquet.metadata.row_group(g) for g in range(parquet.metadata.num_row_groups)]
             id_column = config.id_column or ("id" if file.own_ids else None)
-            if on_id and id_column:
+            if on_ids and id_column:
                 names = hive.whole_schema(parquet.schema_arrow).names
                 mapping = file_columns(file.path, names, config, file.own_ids)
-                _report_ids(parquet, id_column, mapping, on_id, max_document_bytes, opt_out(config))
+                _report_ids(parquet, id_column, mapping, on_ids, max_document_bytes, opt_out(config))
     except _UNREADABLE as error:
         _only_damage(error)
         return FileScan(digest, [Slice(file.name, "parquet", 0, 0, 0, 0, own_ids=file.own_ids)], None)
@@ -179,7 +179,7 @@ def _report_ids(
     parquet: Any,
     column: str,
     mapping: dict[str, str | None],
-    on_id: Callable[[int, str], None],
+    on_ids: TakeIds,
     cap: int,
     refused: OptOut | None,
 ) -> None:
@@ -196,18 +196,29 @@ def _report_ids(
         names = list({*names, *asked})
         try:
             for batch in parquet.iter_batches(rows, row_groups=[group], columns=names, use_threads=False):
-                bad = _bad_documents(batch, documents, cap) if look else [False] * batch.num_rows
-                for row in _reserved(batch, mapping.get("url"), mapping.get("html"), refused):
-                    bad[row] = True
-                ids = _cast(batch.column(column), pa.string()).cast(pa.binary()).to_pylist()
-                for row, value in enumerate(ids, ordinal):
-                    if value is not None and not bad[row - ordinal]:
-                        with contextlib.suppress(UnicodeDecodeError):
-                            on_id(row, value.decode())
+                bad = np.flatnonzero(_bad_documents(batch, documents, cap)).tolist() if look else []
+                bad += _reserved(batch, mapping.get("url"), mapping.get("html"), refused)
+                on_ids(*_good_ids(_cast(batch.column(column), pa.string()), bad, ordinal))
                 ordinal += batch.num_rows
         except _UNREADABLE as error:  # these rows are quarantined when they are read
             _only_damage(error)
         start += footer.num_rows
+
+
+def _good_ids(column: pa.Array, bad: Sequence[int], first: int) -> tuple[Sequence[int], list[str]]:
+    # ordinals and ids, without the `bad` rows and those whose id is missing or not UTF-8
+    try:
+        column.validate(full=True)
+        if not bad and not column.null_count:
+            return range(first, first + len(column)), column.to_pylist()
+    except pa.ArrowInvalid:
+        pass  # of some rows
+    left, good = set(bad), []
+    for row, value in enumerate(column.cast(pa.binary()).to_pylist()):
+        if value is not None and row not in left:
+            with contextlib.suppress(UnicodeDecodeError):
+                good.append((first + row, value.decode()))
+    return [ordinal for ordinal, _ in good], [name for _, name in good]
 
 
 def _may_be_bad(footer: Any, documents: list[str], cap: int) -> bool:

@@ -1,7 +1,7 @@
 """What the engine and the readers tell each other: files, slices of files, rows, and the ends of links."""
 
 import enum
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any, Final, Protocol, TypeVar
 
@@ -89,6 +89,9 @@ class InputFile(msgspec.Struct, frozen=True):
         ""  # changes when the file is written: its time locally, an etag or time in a store; '' unknown
     )
     remote: Remote | None = None  # where `path` comes from
+
+
+TakeIds = Callable[[Sequence[int], Sequence[str]], None]  # ordinals and ids of rows of a file
 
 
 class Slice(msgspec.Struct, frozen=True):

@@ -17,14 +17,14 @@ import codecs
 import io
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from curate.errors import DataError
 from curate.io.opt_out import REASON, OptOut
-from curate.io.slices import FileScan, InputFile, LinkEnd, Report, Row, Slice, by_links
+from curate.io.slices import FileScan, InputFile, LinkEnd, Report, Row, Slice, TakeIds, by_links
 from curate.io.sources import (
     CHUNK_BYTES,
     DigestingFile,
@@ -68,7 +68,7 @@ def columns(pdf: bool = False) -> dict[str, pa.DataType]:
 def scan(
     file: InputFile,
     unit_bytes: int,
-    on_id: Callable[[int, str], None] | None,
+    on_ids: TakeIds | None,
     *,
     max_document_bytes: int,
     opt_out: OptOut | None = None,
@@ -93,8 +93,8 @@ def scan(
             packed |= frame.ordinal > member[1] and end - member[2] > unit_bytes
             if (record := _good(frame, max_document_bytes, opt_out, pdf)) is not None:
                 rows += 1
-                if on_id and record.id:
-                    on_id(frame.ordinal, record.id)
+                if on_ids and record.id:
+                    on_ids([frame.ordinal], [record.id])
         if packed:
             slices = [Slice(file.name, "warc", 0, file.size, 0, end, chain=True)]
         elif file.size > begun[0]:

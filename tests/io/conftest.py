@@ -53,7 +53,12 @@ class Everything:
         limit = {key: reading[key] for key in ("max_document_bytes",) if key in reading}
         self.scans = [
             inputs.scan(
-                f, self.config, self.schema, unit_bytes, lambda o, i: self.ids.append((o, i)), **limit
+                f,
+                self.config,
+                self.schema,
+                unit_bytes,
+                lambda o, i: self.ids.extend(zip(o, i, strict=True)),
+                **limit,
             )
             for f in self.files
         ]
