@@ -1,5 +1,7 @@
 """`curate fit`: values for recipes, found on data."""
 
+import importlib.util
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -8,6 +10,7 @@ from curate.cli.run import Json
 from curate.errors import ConfigError
 
 if TYPE_CHECKING:
+    from curate.fit.mix import Run
     from curate.fit.thresholds import Fitted, Options
 
 
@@ -18,7 +21,7 @@ def register(app: typer.Typer) -> None:
         help="Find values for recipes on data.\n\nExample: curate fit thresholds --reference wiki/ -o thresholds/",
     )
     fit.command("thresholds")(thresholds)
-    fit.callback()(lambda: None)  # a group even with one command
+    fit.command("mix")(mix)
     app.add_typer(fit, name="fit")
 
 
@@ -74,6 +77,115 @@ def thresholds(
         _print(one.lang, one.documents, one.path, one.fitted)
     scored = all(one.thresholds().language_score is not None for one in fitted)
     _say_refused(refused, output, scored)
+
+
+def mix(
+    runs: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUNS.jsonl",
+            help="One finished run, or a moment of one, per line: params, tokens, domain_share, domain_loss, general_loss.",
+        ),
+    ],
+    law: Annotated[str, typer.Option("--law", help="d-cpt, or cmr (one model size).")] = "d-cpt",
+    tokens: Annotated[
+        float | None, typer.Option("--tokens", help="Budget to answer for; the largest of the runs.")
+    ] = None,
+    params: Annotated[
+        float | None,
+        typer.Option("--params", help="d-cpt: model size to answer for; the largest of the runs."),
+    ] = None,
+    max_increase: Annotated[
+        float, typer.Option("--max-increase", help="cmr: nats that the general loss may rise.")
+    ] = 0.05,
+    base_loss: Annotated[
+        float | None, typer.Option("--base-loss", help="d-cpt: general loss before continual pretraining.")
+    ] = None,
+    max_rise: Annotated[
+        float, typer.Option("--max-rise", help="d-cpt: share of --base-loss that the general loss may rise.")
+    ] = 0.03,
+    as_json: Json = False,
+) -> None:
+    """Fit a law of mixtures to finished runs: how large a share of domain tokens the general loss bears.
+
+    Example: curate fit mix runs.jsonl --law d-cpt --base-loss 2.86 --tokens 10e9
+    """
+    from curate.cli.console import print_json
+
+    if law not in ("cmr", "d-cpt"):
+        raise ConfigError(f"--law {law}: no such law", hint="d-cpt or cmr")
+    if importlib.util.find_spec("scipy") is None:
+        raise ConfigError("`fit mix` needs scipy, which is not there", hint='pip install "curate[study]"')
+    found = _runs(runs)
+    budget = tokens or max(run.tokens for run in found)
+    share: float | None
+    if law == "cmr":
+        laws, share = _cmr(found, budget, max_increase)
+    else:
+        size = params or max(run.params for run in found)
+        laws, share = _d_cpt(found, size, budget, (1 + max_rise) * base_loss if base_loss else None)
+    if as_json:
+        body = {"law": law, "fitted": laws, "tokens": budget, "domain_share": share}
+        return print_json({"schema": "curate.fit/1", "status": "ok", "exit": 0, **body})
+    for name, values in laws.items():
+        print(name, " ".join(f"{key} {value:.6g}" for key, value in values.items()), sep="  ")
+    if share is not None:
+        print(f"largest domain share within the bound at {budget:,.0f} tokens: {share:.3f}")
+    elif base_loss:
+        print("no share keeps the bound")
+    else:
+        print("with --base-loss, the largest share within --max-rise as well")
+
+
+def _cmr(runs: "list[Run]", tokens: float, max_increase: float) -> tuple[dict[str, dict[str, float]], float]:
+    import msgspec
+
+    from curate.fit.mix import TOKENS_UNIT, cmr
+
+    law, points = cmr(runs, max_increase)
+    through = {f"at {at:,.0f} tokens": {"critical_share": share} for at, share in points}
+    share = min(1.0, max(0.0, float(law.at(tokens / TOKENS_UNIT))))
+    return {"law": msgspec.to_builtins(law), **through}, share
+
+
+def _d_cpt(
+    runs: "list[Run]", params: float, tokens: float, limit: float | None
+) -> tuple[dict[str, dict[str, float]], float | None]:
+    import msgspec
+
+    from curate.fit.mix import best_share, d_cpt
+
+    laws = {of: d_cpt(runs, of) for of in ("domain", "general")}
+    share = best_share(laws["general"], params, tokens, limit) if limit else None
+    return {of: msgspec.to_builtins(law) for of, law in laws.items()}, share
+
+
+def _runs(path: str) -> "list[Run]":
+    """The runs of a file; DataError with its line for one that is none."""
+    import msgspec
+
+    from curate.errors import DataError
+    from curate.fit.mix import Run
+
+    try:
+        lines = Path(path).read_bytes().splitlines()
+    except OSError as error:
+        raise DataError(
+            f"cannot read `{path}`: {error.strerror}", hint="name a JSON Lines file of runs"
+        ) from None
+    runs = []
+    for number, line in enumerate(lines, 1):
+        try:
+            runs.append(msgspec.json.decode(line, type=Run))
+        except (msgspec.DecodeError, msgspec.ValidationError, DataError) as error:
+            raise DataError(
+                f"{error}",
+                where=f"{path}:{number}",
+                hint="keys: params, tokens, domain_share, domain_loss, general_loss",
+            ) from None
+    if not runs:
+        raise DataError(f"`{path}` has no runs", hint="one JSON object a line")
+    return runs
 
 
 def _options(rules: list[str], tail: float, stop_share: float, min_documents: int) -> "Options":
