@@ -22,8 +22,15 @@ def check_corpus(recipe: Recipe, files: Sequence[InputFile]) -> None:
             hint="make a corpus of it first: a recipe without steps copies it",
             where="output",
         )
-    made = next((f for f in files if not f.own_ids), None)
-    if made and not recipe.input.id_column:
+    columns = {recipe.input.of(f.entry).id_column or "id" for f in files}
+    if len(columns) > 1:
+        raise ConfigError(
+            f"`output.columns: new` joins by one column, and the ids lie in {' and '.join(sorted(columns))}",
+            hint="write each corpus its own side columns",
+            where="output",
+        )
+    made = next((f for f in files if not (f.own_ids or recipe.input.of(f.entry).id_column)), None)
+    if made:
         raise ConfigError(
             f"`output.columns: new` joins by id, and `{made.name}` is of no curate dataset",
             hint="name the column that holds the ids: `input: {id: ...}`",
@@ -42,7 +49,8 @@ def view_sql(plan: Plan, out: Folder) -> bytes:
     """A view `docs` for plain DuckDB: the corpus with the new columns. Where both are local it may be moved with them."""
     here = str(out.local or out.path)
     local = out.local and not is_remote(plan.root)
-    own = (plan.recipe.input.id_column or "id").replace('"', '""')
+    first = plan.files[0].entry if plan.files else -1
+    own = (plan.recipe.input.of(first).id_column or "id").replace('"', '""')
     names = ",\n    ".join(_quoted(file.name) for file in plan.files)
     side = f"coalesce(getvariable('curate_side'), {_quoted(here)})" if out.local else _quoted(here)
     corpus = f"{side} || {_quoted('/' + os.path.relpath(plan.root, here))}" if local else _quoted(plan.root)

@@ -24,6 +24,7 @@ from curate.io import side
 from curate.io.files import content_of, sha256_of, stamp_of
 from curate.io.inputs import InputFile
 from curate.io.opt_out import sha256_of_list
+from curate.io.slices import Entry
 from curate.recipe.recipe import CHECKPOINT, Recipe, Step
 from curate.stage import Stage
 
@@ -45,6 +46,12 @@ class File(msgspec.Struct, frozen=True):
     digest: str
     stamp: str = ""  # of the time it was listed; names nothing
     etag: str = ""  # of what was downloaded, as its source said
+    entry: int = -1  # of `input.path`, where that has a reading of its own
+
+    @property
+    def content(self) -> list[Any]:
+        """What names it and how it is read."""
+        return [self.name, self.size, self.digest] + [self.entry] * (self.entry >= 0)
 
 
 class Named(msgspec.Struct, frozen=True):
@@ -71,7 +78,7 @@ def _sha256_then(path: str, stamp: int) -> str:
 def planned_file(file: InputFile, digest: str) -> File:
     """What the plan keeps of a file that was read."""
     etag = file.remote.etag if file.remote else ""
-    return File(file.name, file.format, file.size, digest, file.stamp, etag)
+    return File(file.name, file.format, file.size, digest, file.stamp, etag, file.entry)
 
 
 def named_files(recipe: Recipe) -> tuple[Named, ...]:
@@ -97,7 +104,7 @@ def side_digests(recipe: Recipe) -> tuple[str, ...]:
 def inputs_digest(files: Sequence[File], recipe: Recipe) -> str:
     """Name of the input's content and of how it is read and cut."""
     content = {
-        "files": [[f.name, f.size, f.digest] for f in files],
+        "files": [f.content for f in files],
         "reading": _reading(recipe),
         "libraries": versions(*(name for f in {f.format for f in files} for name in _READERS.get(f, ()))),
         "unit_mb": recipe.unit_mb,
@@ -112,6 +119,9 @@ def _reading(recipe: Recipe) -> dict[str, Any]:
     reading: dict[str, Any] = msgspec.to_builtins(recipe.input)
     for key in ("path", "opt_out", "allow_missing", "retry_seconds"):
         del reading[key]
+    if any(isinstance(one, Entry) for one in recipe.input.entries):
+        ways = (recipe.input.of(number) for number in range(len(recipe.input.entries)))
+        reading["entries"] = [[way.format, way.id, way.columns] for way in ways]
     if not reading["tdm"]:
         del reading["tdm"]  # plans made before there was such a key stay what they are
     if lists := recipe.input.opt_out_files:

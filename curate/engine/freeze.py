@@ -208,7 +208,8 @@ def surprises(files: Sequence[InputFile], schema: pa.Schema, recipe: Recipe) -> 
     if left:
         names = ", ".join(left[:3]) + (", ..." if len(left) > 3 else "")
         yield f"{len(left)} files of the folder are not read ({names}): unknown endings; `input.format` reads them"
-    if "source_id" in schema.names and not recipe.input.id_column and not any(f.own_ids for f in files):
+    own = any(f.own_ids or recipe.input.of(f.entry).id_column for f in files)
+    if "source_id" in schema.names and not own:
         yield "ids are made of file and row; the input's own `id` is kept as `source_id` (`input.id: id` uses it)"
     removed = {name for s in recipe.steps if s.stage != CHECKPOINT for name in s.spec().removes}
     for name in raw_columns(schema):
@@ -231,8 +232,8 @@ def store_of(recipe: Recipe) -> str:
 def _as_planned(recipe: Recipe, plan: Plan, listen: Listener) -> Recipe:
     """The recipe with its lists in place and, where it asks for what the plan was made of, with the plan's commits."""
     if recipe.input.paths == plan.asked:
-        paths = msgspec.structs.replace(recipe.input, path=plan.recipe.input.path)
-        recipe = msgspec.structs.replace(recipe, input=paths)
+        settled = recipe.input.with_paths(plan.recipe.input.paths)
+        recipe = msgspec.structs.replace(recipe, input=settled)
     return msgspec.structs.replace(recipe, input=_settled(recipe, listen))
 
 
@@ -259,6 +260,8 @@ def listing_changes(plan: Plan, recipe: Recipe, listen: Listener = lambda kind, 
 def _is_other(now: InputFile, then: File) -> bool:
     if unread.MISSING in (now.format, then.format):
         return False  # left out of the run, or not at its source any more: what is here is read
+    if now.entry != then.entry:
+        return True
     if now.size != then.size or now.format == unread.FORMAT:
         return now.size != then.size
     if now.remote and now.stamp != then.stamp and not os.path.exists(now.path):

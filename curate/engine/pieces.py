@@ -35,7 +35,10 @@ def pieces(plan: Plan, sketch: Sketch | None, scratch: Path) -> tuple[list[Piece
 
 def _files_of(plan: Plan) -> list[InputFile]:
     own = {one.path for unit in plan.units for one in unit if one.own_ids}
-    return [InputFile(join(plan.root, f.name), f.name, f.format, f.size, f.name in own) for f in plan.files]
+    return [
+        InputFile(join(plan.root, f.name), f.name, f.format, f.size, f.name in own, entry=f.entry)
+        for f in plan.files
+    ]
 
 
 def _scanned(plan: Plan, parts: Sequence[Part]) -> Iterator[Slice]:

@@ -71,7 +71,7 @@ def name_of(plan: Plan) -> str:
     """Name of what a run saw, whatever the index held."""
     recipe = plan.recipe
     known = {str(index_of(recipe, step)): "" for step in updating(recipe)}
-    files = [[f.name, f.size, f.digest] for f in plan.files]
+    files = [f.content for f in plan.files]
     size = sum(f.size for f in plan.files)
     return digest_of("added", {"recipe": recipe_digest(recipe, size, known), "files": files})
 

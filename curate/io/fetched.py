@@ -41,7 +41,7 @@ def pinned(config: Input, say: Say) -> Input:
     """The input with its revisions of the hub as commits."""
     patience = Patience(config.retry_seconds, say)
     paths = tuple(hub.pinned(p, patience) if p.startswith(hub.SCHEME) else p for p in config.paths)
-    return config if paths == config.paths else msgspec.structs.replace(config, path=paths)
+    return config if paths == config.paths else config.with_paths(paths)
 
 
 def downloads(store: str) -> Path:
@@ -54,15 +54,18 @@ def downloads(store: str) -> Path:
 
 def list_remote(
     config: Input, base: Path, store: str, seed: int, say: Say
-) -> tuple[str, list[tuple[str, Remote]]]:
-    """The input root, and (name, file) of what is asked for. DataError when more of it is missing than may be."""
+) -> tuple[str, list[tuple[str, Remote, int]]]:
+    """The input root, and (name, file, entry) of what is asked for. DataError when more is missing than may be."""
     patience, folder = Patience(config.retry_seconds, say), downloads(store)
     found = [_listing(path, base, seed, folder, patience) for path in pinned(config, say).paths]
     root = os.path.commonpath([listing.root for listing in found])
-    files = {
-        name[len(root) :].lstrip("/"): remote for listing in found for name, remote in listing.files.items()
-    }
-    missing = sorted(name for name, remote in files.items() if remote.missing)
+    files: dict[str, tuple[Remote, int]] = {}
+    for number, listing in enumerate(found):
+        entry = -1 if isinstance(config.entries[number], str) else number
+        for name, remote in listing.files.items():
+            before = files.setdefault(name[len(root) :].lstrip("/"), (remote, entry))[1]
+            config.refuse_twice(name, before, entry)
+    missing = sorted(name for name, (remote, _) in files.items() if remote.missing)
     if len(missing) > config.allow_missing:
         raise DataError(
             f"{len(missing)} of {len(files)} files are not at their source: {', '.join(missing[:_NAMED])}"
@@ -70,7 +73,7 @@ def list_remote(
             hint=f"`input.allow_missing: {len(missing)}` goes on without them; they are counted as skipped",
             where="input",
         )
-    return str(folder / root), sorted(files.items())
+    return str(folder / root), sorted((name, *file) for name, file in files.items())
 
 
 def _listing(path: str, base: Path, seed: int, folder: Path, patience: Patience) -> Listing:

@@ -7,6 +7,7 @@ of units and batches. What a row of each format looks like is written in warc, j
 from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
+from msgspec.structs import replace
 
 from curate.errors import ConfigError, DataError
 from curate.io import documents, json_row, jsonl, parquet, side, unread, warc
@@ -25,6 +26,7 @@ from curate.io.slices import (
     Row,
     Slice,
     TakeIds,
+    named,
     near_names,
 )
 from curate.schema import CORE
@@ -53,52 +55,63 @@ def input_schema(root: str, files: Sequence[InputFile], config: Input) -> pa.Sch
     Parquet files give theirs by footer, JSON Lines by the keys of their first lines (keys first seen later stay in
     `extra`); one name with two types is a DataError.
     """
+    found: dict[str, tuple[pa.DataType, str]] = {}
+    readable = False
+    for entry in sorted({file.entry for file in files}):
+        here = [file for file in files if file.entry == entry]
+        with named(config.place_of(entry)):
+            readable |= _add_columns(found, here, config.of(entry))
+    if not readable:
+        raise DataError(f"none of the {len(files)} files can be read", hint="are they Parquet?", where=root)
+    _check_whole(found, files, config)
+    types = {"text": CORE["text"]} | {name: type_ for name, (type_, _) in found.items()}
+    first = [name for name in (*CORE, "source_id", *documents.RAW) if name in types]
+    order = first + [name for name in found if name not in first and name != "extra"]
+    corpus = pa.schema({name: types[name] for name in order + ["extra"] * ("extra" in types)})
+    return side.joined_schema(corpus, [side.open_side(path) for path in config.sides])
+
+
+def _add_columns(
+    found: dict[str, tuple[pa.DataType, str]], files: Sequence[InputFile], config: Input
+) -> bool:
+    """Add the columns of files that are read alike, in the order in which they are first seen; False where none is."""
     if (config.columns or config.id) and not any(f.format in ("jsonl", "parquet") for f in files):
         raise ConfigError(
             "`id` and `columns` name columns, and this input has none",
             hint="leave them out: only JSON Lines and Parquet have columns of their own",
             where="input",
         )
-    found = _union_of(root, files, config)
-    _check_columns(found, files, config)
-    found.setdefault("text", CORE["text"])
-    first = [name for name in (*CORE, "source_id", *documents.RAW) if name in found]
-    order = first + [name for name in found if name not in first and name != "extra"]
-    corpus = pa.schema({name: found[name] for name in order + ["extra"] * ("extra" in found)})
-    return side.joined_schema(corpus, [side.open_side(path) for path in config.sides])
-
-
-def _union_of(root: str, files: Sequence[InputFile], config: Input) -> dict[str, pa.DataType]:
-    """The columns of all files, in the order in which they are first seen."""
-    found: dict[str, tuple[pa.DataType, str]] = {}
-    readable = False
+    readable, seen = False, set[str]()
     keys = _peek([file for file in files if file.format == "jsonl"], config)
     for file in files:
-        columns: dict[str, pa.DataType] | None
-        if file.format == "parquet":
-            columns = parquet.columns(file, config)
-        elif file.format == "jsonl":
-            columns = jsonl.columns(keys[file.name], config, file.own_ids)
-        elif file.format in unread.FORMATS:
+        if file.format in unread.FORMATS:
             continue
-        else:
-            columns = warc.columns(config.pdf) if file.format == "warc" else documents.columns(file.format)
+        columns = _columns_of(file, keys, config)
         readable |= columns is not None
+        seen |= (columns or {}).keys()
         for name, type_ in (columns or {}).items():
             before, where = found.get(name, (pa.null(), file.name))
             found[name] = _union(name, before, where, type_, file.name), file.name
-    if not readable:
-        raise DataError(f"none of the {len(files)} files can be read", hint="are they Parquet?", where=root)
-    return {name: type_ for name, (type_, _) in found.items()}
-
-
-def _check_columns(found: Mapping[str, pa.DataType], files: Sequence[InputFile], config: Input) -> None:
-    """Refuse what the input asks of columns that are not there."""
     for ours, theirs in config.columns.items():
-        if ours not in found and any(file.format == "parquet" for file in files):
+        if ours not in seen and any(file.format == "parquet" for file in files):
             raise ConfigError(
-                f"no file has a column `{theirs}`", hint=near_names(theirs, list(found)), where="input"
+                f"no file has a column `{theirs}`", hint=near_names(theirs, sorted(seen)), where="input"
             )
+    return readable
+
+
+def _columns_of(
+    file: InputFile, keys: Mapping[str, Sequence[str]], config: Input
+) -> dict[str, pa.DataType] | None:
+    if file.format == "parquet":
+        return parquet.columns(file, config)
+    if file.format == "jsonl":
+        return jsonl.columns(keys[file.name], config, file.own_ids)
+    return warc.columns(config.pdf) if file.format == "warc" else documents.columns(file.format)
+
+
+def _check_whole(found: Mapping[str, object], files: Sequence[InputFile], config: Input) -> None:
+    """Refuse what the input asks of columns that are not there."""
     if config.opt_out_files and "url" not in found:
         raise ConfigError(
             "`opt_out` goes by `url`, and no file of the input has one",
@@ -170,18 +183,22 @@ def scan(
     `on_ids` gets ordinals and ids of the rows whose id the input brings, and not of what `read` will quarantine: of two
     rows with one id the first good one is kept, whatever the units. (Parquet: see there for what only reading shows.)
     """
+    found = _scan(file, config.of(file.entry), schema, unit_bytes, on_ids, max_document_bytes)
+    if file.entry < 0:
+        return found
+    return replace(found, slices=[replace(one, entry=file.entry) for one in found.slices])
+
+
+def _scan(
+    file: InputFile, config: Input, schema: pa.Schema, unit_bytes: int, on_ids: TakeIds | None, cap: int
+) -> FileScan:  # fmt: skip
     if file.format == "parquet":
-        return parquet.scan(file, config, unit_bytes, on_ids, max_document_bytes=max_document_bytes)
+        return parquet.scan(file, config, unit_bytes, on_ids, max_document_bytes=cap)
     if file.format == "jsonl":
-        return jsonl.scan(file, config, schema, unit_bytes, on_ids, max_document_bytes=max_document_bytes)
+        return jsonl.scan(file, config, schema, unit_bytes, on_ids, max_document_bytes=cap)
     if file.format == "warc":
         return warc.scan(
-            file,
-            unit_bytes,
-            on_ids,
-            max_document_bytes=max_document_bytes,
-            opt_out=opt_out(config),
-            pdf=config.pdf,
+            file, unit_bytes, on_ids, max_document_bytes=cap, opt_out=opt_out(config), pdf=config.pdf
         )
     if file.format in unread.FORMATS:
         return unread.scan(file)
@@ -210,29 +227,23 @@ def read(
     corpus = pa.schema([field for field in schema if field.name not in joined])
     pending = Batcher(schema, batch_rows, batch_bytes)
     for part in slices:
+        reading = config.of(part.entry)
         if part.format == "parquet":
             yield from pending.flush()
             rows = parquet.read(
-                root,
-                part,
-                config,
-                corpus,
-                report,
-                batch_rows=batch_rows,
-                batch_bytes=batch_bytes,
-                max_document_bytes=max_document_bytes,
-            )
+                root, part, reading, corpus, report,
+                batch_rows=batch_rows, batch_bytes=batch_bytes, max_document_bytes=max_document_bytes,
+            )  # fmt: skip
             yield from side.join(rows, sides, part.path, part.ordinal, schema) if sides else rows
-            continue
-        if part.format in unread.FORMATS:
+        elif part.format in unread.FORMATS:
             unread.read(part, report)
-            continue
-        for item in _rows(root, part, config, schema, report, max_document_bytes, first_link):
-            if isinstance(item, LinkEnd):
-                yield from pending.flush()
-                yield item
-            else:
-                yield from pending.add(*item)
+        else:
+            for item in _rows(root, part, reading, schema, report, max_document_bytes, first_link):
+                if isinstance(item, LinkEnd):
+                    yield from pending.flush()
+                    yield item
+                else:
+                    yield from pending.add(*item)
     yield from pending.flush()
 
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from curate.errors import ConfigError, DataError
 from curate.io import fetched, unread
 from curate.io.documents import FORMATS as DOCUMENTS
@@ -48,53 +50,57 @@ def list_files(
     Files of Common Crawl and the hub are listed where they will lie in the work store `store`; `inputs.fetch` brings
     them. `seed` draws a share of a crawl.
     """
-    if config.format is not None and config.format not in FORMATS:
-        hint = near_names(config.format, FORMATS)
-        raise ConfigError(f"unknown format `{config.format}`", hint=hint, where="input")
+    _check_formats(config)
     if fetched.is_fetched(config):
         root, remote = fetched.list_remote(config, base, store, seed, say)
         spelled = set[str]().union(*(_marks(path.partition("://")[2]) for path in config.paths))
-        shown = [(name, about) for name, about in remote if not _marks(name) - spelled]
-        return root, [_fetched_file(root, name, about, config) for name, about in shown]
-    sizes: dict[str, int] = {}
-    stamps: dict[str, str] = {}
-    formats: dict[str, str] = {}
-    own: dict[str, bool] = {}
+        shown = [file for file in remote if not _marks(file[0]) - spelled]
+        return root, [_fetched_file(root, *file, config) for file in shown]
+    found: dict[str, InputFile] = {}  # by whole name
     roots, systems = [], []
-    for path in config.paths:
+    for number, path in enumerate(config.paths):
         system, address, root, kind = _look(path, base)
         systems.append(system)
         roots.append(root)
         files = _files(system, address, root, kind)
-        if kind == "directory" and not config.format:
+        entry = -1 if isinstance(config.entries[number], str) else number
+        format, own = config.of(entry).format, dict[str, bool]()
+        if kind == "directory" and not format:
             _some_known(path, files)
         for name, about in files.items():
-            sizes[name], stamps[name] = int(about["size"]), stamp(system, name, about)
-            formats[name] = _format(name, config.format, kind == "directory")
-            own[name] = _is_own(system, name, root, own)
+            file = InputFile(
+                _address(system, name), name, _format(name, format, kind == "directory"), int(about["size"]),
+                _is_own(system, name, root, own), stamp(system, name, about), entry=entry,
+            )  # fmt: skip
+            config.refuse_twice(name, found.setdefault(name, file).entry, entry)
         if not files:
-            raise NothingThere(f"nothing to read at `{path}`", hint=f"looked at {address}", where="input")
+            raise NothingThere(
+                f"nothing to read at `{path}`", hint=f"looked at {address}", where=config.place_of(entry)
+            )
     if len({str(system.protocol) for system in systems}) > 1:
         raise ConfigError("the paths lie on different systems", hint="one input, one system", where="input")
     root = os.path.commonpath(roots)
-    found = [
-        InputFile(
-            _address(systems[0], name), _relative(name, root), formats[name], size, own[name], stamps[name]
-        )
-        for name, size in sizes.items()
-    ]
-    return _address(systems[0], root), sorted(found, key=lambda file: file.name)
+    named = (replace(file, name=_relative(file.name, root)) for file in found.values())
+    return _address(systems[0], root), sorted(named, key=lambda file: file.name)
 
 
-def _fetched_file(root: str, name: str, remote: Remote, config: Input) -> InputFile:
+def _check_formats(config: Input) -> None:
+    for number in range(-1, len(config.entries)):
+        format = config.of(number).format
+        if format is not None and format not in FORMATS:
+            where = config.place_of(number)
+            raise ConfigError(f"unknown format `{format}`", hint=near_names(format, FORMATS), where=where)
+
+
+def _fetched_file(root: str, name: str, remote: Remote, entry: int, config: Input) -> InputFile:
+    given = config.of(entry).format
     globbed = any(set("*?[") & set(path) for path in config.paths)
     named = any(path.endswith(name) for path in config.paths)
-    format = unread.MISSING if remote.missing else _format(name, config.format, not (globbed or named))
-    if format in DOCUMENTS and not (config.format or globbed or named):
+    format = unread.MISSING if remote.missing else _format(name, given, not (globbed or named))
+    if format in DOCUMENTS and not (given or globbed or named):
         format = unread.FORMAT  # README.md of a dataset
-    return InputFile(
-        f"{root}/{name}", name, format, remote.size, stamp=str(remote.seconds * 10**9), remote=remote
-    )
+    stamp = str(remote.seconds * 10**9)
+    return InputFile(f"{root}/{name}", name, format, remote.size, stamp=stamp, remote=remote, entry=entry)
 
 
 def path_that_takes_in(config: Input, base: Path, file: str) -> str:

@@ -1,5 +1,6 @@
 """What the engine and the readers tell each other: files, slices of files, rows, and the ends of links."""
 
+import contextlib
 import enum
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
@@ -8,7 +9,7 @@ from typing import Any, Final, Protocol, TypeVar
 import msgspec
 import xxhash
 
-from curate.errors import ConfigError
+from curate.errors import ConfigError, DataError
 
 LINK_BYTES = 64 << 20  # decompressed bytes of one link of a chain
 
@@ -16,10 +17,19 @@ Item = TypeVar("Item", bound=tuple[Any, ...])
 Row = dict[str, Any]  # column -> value; what a row does not name is null
 
 
-class Input(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`input:` of a recipe."""
+class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An entry of `input.path` whose files are read in a way of their own; a key left out is as `input` has it."""
 
-    path: str | tuple[str, ...]  # files, globs or folders; local or any fsspec address
+    path: str  # a file, glob or folder
+    format: str | None = None
+    id: str | None = None
+    columns: dict[str, str] | None = None
+
+
+class Input(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`input:` of a recipe. A list stands for `path`: `input: [{path: a.jsonl, columns: {text: content}}, b.parquet]`."""
+
+    path: str | tuple[str | Entry, ...]  # files, globs or folders; local or any fsspec address
     format: str | None = None  # warc, jsonl, parquet, html, text or code; by file ending when left out
     id: str | None = None  # column that holds the id
     columns: dict[str, str] = {}  # our name -> the file's name: {text: content}
@@ -33,6 +43,10 @@ class Input(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     retry_seconds: int = 900  # how long downloads may wait, all together, for a source that is busy
 
     def __post_init__(self) -> None:
+        for number, one in enumerate(self.entries):
+            if isinstance(one, Entry):
+                with named(self.place_of(number)):
+                    self.of(number)
         names = list(self.columns.values())
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ConfigError(
@@ -48,8 +62,41 @@ class Input(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             )
 
     @property
-    def paths(self) -> tuple[str, ...]:
+    def entries(self) -> tuple[str | Entry, ...]:
         return (self.path,) if isinstance(self.path, str) else self.path
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return tuple(one if isinstance(one, str) else one.path for one in self.entries)
+
+    def with_paths(self, paths: Sequence[str]) -> "Input":
+        """The same reading of other places, one for each of `paths`."""
+        entries = tuple(
+            path if isinstance(one, str) else msgspec.structs.replace(one, path=path)
+            for one, path in zip(self.entries, paths, strict=True)
+        )
+        return msgspec.structs.replace(self, path=entries)
+
+    def of(self, entry: int) -> "Input":
+        """How files of an entry are read."""
+        one = self.entries[entry] if entry >= 0 else ""
+        if isinstance(one, str):
+            return self
+        own = {key: value for key in ("format", "id", "columns") if (value := getattr(one, key)) is not None}
+        return msgspec.structs.replace(self, path=one.path, **own)
+
+    def refuse_twice(self, name: str, before: int, entry: int) -> None:
+        """ConfigError where two entries take in a file, which is read in one way."""
+        if before != entry:
+            raise ConfigError(
+                f"two entries of `path` take in `{name}`",
+                hint="a file is read in one way: make the globs narrower",
+                where=self.place_of(max(before, entry)),
+            )
+
+    def place_of(self, entry: int) -> str:
+        """Where an entry stands in the recipe."""
+        return f"input.path[{entry}]" if entry >= 0 else "input"
 
     @property
     def opt_out_files(self) -> tuple[str, ...]:
@@ -89,6 +136,7 @@ class InputFile(msgspec.Struct, frozen=True):
         ""  # changes when the file is written: its time locally, an etag or time in a store; '' unknown
     )
     remote: Remote | None = None  # where `path` comes from
+    entry: int = -1  # of `input.path`, where that has a reading of its own
 
 
 TakeIds = Callable[[Sequence[int], Sequence[str]], None]  # ordinals and ids of rows of a file
@@ -105,6 +153,7 @@ class Slice(msgspec.Struct, frozen=True):
     bytes: int  # decompressed where that is known; for packing into units
     chain: bool = False  # a compressed stream that can only be read from its start, link by link
     own_ids: bool = False
+    entry: int = -1
 
 
 class FileScan(msgspec.Struct, frozen=True):
@@ -149,6 +198,16 @@ def by_links(items: Iterable[Item], first_link: int) -> Iterator[Item | LinkEnd]
             yield item
     if link >= first_link:
         yield LINK_END
+
+
+@contextlib.contextmanager
+def named(place: str) -> Iterator[None]:
+    """Errors of the input say which entry they are about."""
+    try:
+        yield
+    except (ConfigError, DataError) as error:
+        error.where = place if error.where == "input" else error.where
+        raise
 
 
 _NAMED = 8  # in a hint

@@ -124,6 +124,10 @@ def from_tree(
     root = tree.root
     if not isinstance(root, dict):
         raise ConfigError("a recipe is a mapping with `input`, `stages` and `output`", where=tree.name)
+    if isinstance(root.get("input"), list):  # short for its `path`
+        root["input"] = {"path": root["input"]}
+        inside = [path for path in tree.places if path[0:1] == ("input",) and len(path) > 1]
+        tree.places |= {("input", "path", *path[1:]): tree.places.pop(path) for path in inside}
     origins = {".".join(map(str, path)): "recipe" for path in tree.places if path}
     for variable, place in _ENVIRONMENT.items():
         if variable in os.environ and place[0] not in root:
