@@ -21,6 +21,7 @@ from curate.engine.log import Listener
 from curate.engine.phase import Rows, merged_records, rows_of
 from curate.engine.plan import Pass, Plan
 from curate.engine.unit import UNIT_ROWS, Job, pass_folder, read_plan
+from curate.engine.workers import Pool
 from curate.errors import DataError
 from curate.index.index import Index
 from curate.index.runs import Documents, Part, RunWriter
@@ -48,8 +49,11 @@ def planned(plan: Plan, recipe: Recipe) -> Mapping[str, str]:
     return {file.path: file.sha256 for file in plan.named if file.path in paths}
 
 
-def remember(plan: Plan, run: str, listen: Listener) -> None:
-    """Add a complete run to the indexes that it updates. DataError where one is not what it was at plan."""
+def remember(plan: Plan, run: str, listen: Listener, pool: Pool) -> None:
+    """Add a complete run to the indexes that it updates, in a worker, which has the kernels loaded.
+
+    DataError where an index is not what it was at plan.
+    """
     for step in updating(plan.recipe):
         path = index_of(plan.recipe, step)
         with Lock(Folder(path)):
@@ -62,9 +66,16 @@ def remember(plan: Plan, run: str, listen: Listener) -> None:
                     f"the index {path} is not what it was when the run was planned, so nothing is added to it",
                     hint=f"run again with --fresh, or add the output: curate index add {path} {run}",
                 )
-            added = Added(plan, run, step, index)
-            documents = added.commit(source)
-            listen("index", {"index": str(path), "added": documents})
+            pool.run(iter([Job(run, -1, "index", 0, remember=step.index)]), lambda _: None)
+            added = Index(str(path)).documents - index.documents
+            listen("index", {"index": str(path), "added": added})
+
+
+def add_to_index(plan: Plan, run: str, step: Step) -> None:
+    """Add a complete run to the index of a step; the caller's parent holds its lock."""
+    index, source = Index(str(index_of(plan.recipe, step))), name_of(plan)
+    if source not in index.manifest.added:  # by an attempt that died before it could say so
+        Added(plan, run, step, index).commit(source)
 
 
 def name_of(plan: Plan) -> str:
@@ -95,10 +106,9 @@ class Added:
         for table in merged_records(self._fates, (), ("order",), 0, shuffle.U64_MAX):
             self._writer.add_edges(self._edges(table))
 
-    def commit(self, source: str) -> int:
-        """Make it part of the index; returns how many documents it has."""
+    def commit(self, source: str) -> None:
+        """Make it part of the index."""
         self._index.add(self._writer, source, self._parts, self._next - self._index.manifest.next)
-        return self._writer.documents
 
     def _add_unit(self, number: int, unit: str) -> None:
         from curate.stages.exact_dedup import Upcoming

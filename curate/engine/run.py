@@ -58,7 +58,8 @@ def run(
                 plan, done = plan_or_resume(recipe, place, stage_files, listen, workers, max_download=disk)
                 if done is not None:
                     if not trial:
-                        remember(plan, out.path, listen)
+                        with Pool(workers, max_memory_mb, signals, listen) as pool:
+                            remember(plan, out.path, listen, pool)
                     return judged(done, allowed)
                 if limits:
                     limits.refuse(
@@ -79,9 +80,9 @@ def run(
                 runner = Runner(plan, out.path, pool, listen, batch_rows)
                 for one in plan.passes:
                     runner.run_pass(one)
-            result = publish(plan, out, runner, time.perf_counter() - started, allowed)
-            if not trial:
-                remember(plan, out.path, listen)
+                result = publish(plan, out, runner, time.perf_counter() - started, allowed)
+                if not trial:
+                    remember(plan, out.path, listen, pool)
             return result
     except OSError as error:
         raise os_error(error, out.path) from error

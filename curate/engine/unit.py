@@ -43,6 +43,7 @@ class Job(NamedTuple):
     target: str = ""  # ... into this folder
     careful: int = 0  # a worker died here twice: every stage in a killable child of at most so many MB
     batch_rows: int = 4096
+    remember: int = -1  # instead of a unit: the step whose index gets what the run saw
 
 
 Progress = Callable[[int, int], None]  # rows and bytes in, since the last call

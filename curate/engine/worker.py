@@ -10,6 +10,7 @@ from curate.child import mark_row
 from curate.engine import journal
 from curate.engine.journal import Entry
 from curate.engine.phase import apply, run_merge, run_phase
+from curate.engine.remember import add_to_index
 from curate.engine.unit import Job, Progress, load_plan, pass_folder, run_rows
 from curate.engine.workers import NO_BATCH, os_error
 from curate.errors import CurateError
@@ -19,6 +20,9 @@ from curate.io.files import Folder
 def run_unit(job: Job, progress: Progress = lambda rows, size: None) -> list[Entry]:
     """Do one unit or task and commit it: any scheduler can call this with a plan folder and a unit's name."""
     plan = load_plan(job.run)
+    if job.remember >= 0:
+        add_to_index(plan, job.run, plan.recipe.steps[job.remember])
+        return []
     one = plan.passes[job.pass_index]
     folder = Folder(job.target) if job.files else pass_folder(plan, job.run, one)
     if entry := journal.finished(folder, job.unit):  # by an attempt that died before it could say so

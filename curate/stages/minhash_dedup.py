@@ -107,10 +107,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 @cache  # each table of records is asked for its header
 def plan_of(config: Config) -> tuple[int, int]:
     """(bands, rows). ConfigError where none reach `recall`."""
-    from curate.kernels.minhash import datasketch_plan, plan
-
     if config.bands is not None and config.rows is not None:
         return config.bands, config.rows
+    from curate.kernels.minhash import datasketch_plan, plan
+
     if config.scheme == "datasketch":
         return datasketch_plan(config.threshold, config.num_perm)
     return plan(config.threshold, config.recall, config.num_perm)

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import pickle
 import shutil
 import subprocess
@@ -228,13 +229,21 @@ def test_the_exported_lsh_answers_as_the_index_does(rows, tmp_path, scheme):
     assert answered > 20
 
 
-DIES = """
+DEADLY = """
 import os, sys
+from curate.index.index import Index
+def commit(*_, **__):
+    if "curate.child" in sys.orig_argv:  # a worker, which commits additions
+        os.kill(os.getppid(), 9)
+    os.kill(os.getpid(), 9)
+Index.commit = commit
+"""
+CHANGE = """
+import sys
 from curate.engine.remember import add_corpus
 from curate.index.index import Index
 from curate.index.merge import merge
 from curate.index.removal import remove
-Index.commit = lambda *_, **__: os.kill(os.getpid(), 9)
 path, what = sys.argv[1:3]
 {"add": lambda: add_corpus(path, sys.argv[3], workers=1), "merge": lambda: merge(Index(path)),
  "remove": lambda: remove(Index(path), sys.argv[3:])}[what]()
@@ -246,6 +255,9 @@ def test_killed_before_it_is_committed_a_change_leaves_the_index_as_it_was(rows,
     """kill -9 at the end of an addition, a removal and a merge; called again each is done, and nothing is left over."""
     path = str(tmp_path / "index")
     shutil.copytree(built, path)
+    (tmp_path / "deadly").mkdir()
+    (tmp_path / "deadly/sitecustomize.py").write_text(DEADLY)
+    paths = os.pathsep.join([str(tmp_path / "deadly"), *filter(None, sys.path)])
     more = corpus(tmp_path / "in", [("x", rows[3][1] + " once more"), ("y", "other words " * 9)])
     changes = {
         "add": (more, lambda: add_corpus(path, more, workers=1)),
@@ -254,7 +266,10 @@ def test_killed_before_it_is_committed_a_change_leaves_the_index_as_it_was(rows,
     }
     for what, (argument, again) in changes.items():
         before = Index(path)
-        died = subprocess.run([sys.executable, "-c", DIES, path, what, argument], capture_output=True)
+        died = subprocess.run(
+            [sys.executable, "-c", CHANGE, path, what, argument],
+            env={**os.environ, "PYTHONPATH": paths}, capture_output=True,
+        )  # fmt: skip
         assert died.returncode == -9, died.stderr
         assert (Index(path).digest, fates(Index(path))) == (before.digest, fates(before))
         again()
