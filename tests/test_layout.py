@@ -31,13 +31,15 @@ DOORS = {
     "llvmlite": ("kernels/",),
     "resiliparse": ("stages/extract.py", "io/warc.py"),  # a page's text; what encoding bytes are in
     "rich": ("cli/",),
+    "torch": ("train/", "eval/", "models/embeddings.py"),
+    "transformers": ("train/", "eval/", "models/embeddings.py"),
     "tokenizers": ("models/tokenizer.py",),
     "trafilatura": ("stages/extract.py",),
     "typer": ("cli/",),
     "click": ("cli/",),
     "yaml": ("recipe/", "stages/_thresholds.py"),
 }
-# numba: but in kernels
+# but numba in kernels; torch and transformers where nobody imports a file without wanting them
 NEVER_AT_TOP = {"torch", "duckdb", "datatrove", "trafilatura", "tokenizers", "numba", "faiss", "transformers"}
 TOP_LEVEL = {
     ".ci", ".gitignore", "CHANGELOG.md", "LICENSE", "Makefile", "README.md", "curate", "pyproject.toml", "recipes",
@@ -107,7 +109,7 @@ def wrong_door(found: Import) -> bool:
 def too_early(found: Import) -> bool:
     """Whether a heavy library is imported with the file."""
     library = found.module.split(".")[0]
-    allowed = library == "numba" and room(found.file) == "kernels"
+    allowed = room(found.file) in {"numba": ("kernels",), "torch": ("train", "eval")}.get(library, ())
     return found.at_top and library in NEVER_AT_TOP and not allowed
 
 

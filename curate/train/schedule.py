@@ -123,7 +123,7 @@ class Infinite(_Curve, frozen=True, kw_only=True, tag="infinite"):
         if n <= joints["anneal"]:
             return self.constant_ratio
         x = _part(n, joints["anneal"], total)
-        return self.constant_ratio * (self.final_ratio / self.constant_ratio) ** x
+        return self.constant_ratio * math.pow(self.final_ratio / self.constant_ratio, x)
 
 
 Schedule = Constant | Cosine | Rewarm | Wsd | Moderate | Infinite
@@ -159,5 +159,5 @@ def _cosine(high: float, low: float, x: float) -> float:
 
 def _decayed(shape: str, final: float | None, x: float) -> float:
     if shape == "exponential":
-        return (1 / 16 if final is None else final) ** x
+        return math.pow(1 / 16 if final is None else final, x)
     return 1 - (1 - (final or 0.0)) * (x if shape == "linear" else math.sqrt(x))
