@@ -60,7 +60,7 @@ def characters() -> tuple[Bytes, Ints]:
     def entry(character: str) -> int:
         return (ord(folded(character)) - ord(character)) << 2 | _kind(character)
 
-    return unicode.table(entry, np.int32)  # type: ignore[return-value]
+    return unicode.stored("ngrams", entry, np.int32)  # type: ignore[return-value]
 
 
 def folded(character: str) -> str:

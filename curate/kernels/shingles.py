@@ -25,7 +25,7 @@ from curate.kernels.lanes import fold64, inlined, load8, looped, not_blank64, tr
 from curate.kernels.scripts import HIGH_BITS
 from curate.kernels.sha1 import sha1_low
 from curate.kernels.strings import frozen
-from curate.kernels.unicode import ALONE, DIGIT, LETTER, MARK, SPACE, kind_of, kinds, table
+from curate.kernels.unicode import ALONE, DIGIT, LETTER, MARK, SPACE, kind_of, kinds, stored
 from curate.kernels.words import Bytes, Longs, _encode, decode, next_word, split_units
 
 Hashes = npt.NDArray[np.uint64]
@@ -139,7 +139,8 @@ def folding(normal: Normal) -> Folding:
     def entry(character: str) -> int:
         return (_folded(character, normal) - ord(character)) << 3 | _part(character, normal)
 
-    blocks, entries = table(entry, np.int32)
+    name = "-".join(["folding", *(part for part, on in zip(normal._fields, normal, strict=True) if on)])
+    blocks, entries = stored(name, entry, np.int32)
     plain = normal.case and normal.punctuation and not normal.digits
     return Folding(frozen(blocks), frozen(entries), plain, not normal.punctuation, *map(frozen, kinds()))
 

@@ -5,12 +5,17 @@ so values[c] is right for ASCII without the index. Numba freezes globals: kernel
 Unicode version is Python's (`unicodedata.unidata_version`): characters newer than that are symbols.
 """
 
+import contextlib
+import os
 import unicodedata
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+from curate.kernels import CACHE
 
 Index = npt.NDArray[np.uint8]
 
@@ -109,10 +114,30 @@ def table(entry: Callable[[str], int], dtype: npt.DTypeLike) -> tuple[Index, npt
     return index, np.frombuffer(b"".join(blocks), dtype)
 
 
+def stored(
+    name: str, entry: Callable[[str], int], dtype: npt.DTypeLike
+) -> tuple[Index, npt.NDArray[np.generic]]:
+    """`table`, as the first process that needed it left it beside numba's cache: making one takes 0.1 seconds."""
+    place = Path(f"{CACHE}-tables", f"{name}-{unicodedata.unidata_version}.npy")
+    try:
+        both = np.load(place)
+        values = both[_LAST_BLOCK:].view(dtype)
+        values.flags.writeable = False  # as one that was just made: numba tells them apart
+        return both[:_LAST_BLOCK].copy(), values
+    except (OSError, ValueError, EOFError):  # none, or damaged
+        index, values = table(entry, dtype)
+    with contextlib.suppress(OSError):  # where nothing can be kept, it is made each time
+        place.parent.mkdir(parents=True, exist_ok=True)
+        attempt = place.with_name(f".{os.getpid()}-{place.name}")
+        np.save(attempt, np.concatenate([index, values.view(np.uint8)]))
+        os.replace(attempt, place)
+    return index, values
+
+
 @cache
 def kinds() -> tuple[Index, npt.NDArray[np.uint8]]:
     """Table of kinds, made on first use."""
-    return table(kind_of, np.uint8)  # type: ignore[return-value]
+    return stored("kinds", kind_of, np.uint8)  # type: ignore[return-value]
 
 
 @cache
@@ -132,7 +157,7 @@ def kinds_with(hyphen: int, apostrophe: int) -> tuple[Index, npt.NDArray[np.uint
 @cache
 def lower_deltas() -> tuple[Index, npt.NDArray[np.int32]]:
     """Table of what to add to a code point to lower its case, made on first use."""
-    return table(lambda character: lowered(character) - ord(character), np.int32)  # type: ignore[return-value]
+    return stored("lower_deltas", lambda character: lowered(character) - ord(character), np.int32)  # type: ignore[return-value]
 
 
 @cache
@@ -153,4 +178,4 @@ def flags() -> tuple[Index, npt.NDArray[np.uint8]]:
             | WORDLIKE * (character.isalnum() or character == "_")
         )
 
-    return table(entry, np.uint8)  # type: ignore[return-value]
+    return stored("flags", entry, np.uint8)  # type: ignore[return-value]

@@ -40,3 +40,24 @@ def test_white_space_is_pythons() -> None:
 )  # fmt: skip
 def test_kinds_by_hand(character: str, kind: int) -> None:
     assert kind_of(character) == kind
+
+
+def test_a_table_is_made_once_and_again_when_it_is_damaged(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(unicode, "CACHE", str(tmp_path / "kernels"))
+
+    def remainder(character: str) -> int:
+        return ord(character) % 7
+
+    made = unicode.stored("codes", remainder, np.int32)
+
+    def never(character: str) -> int:
+        raise AssertionError(character)
+
+    kept = unicode.stored("codes", never, np.int32)
+    for ours, theirs in zip(kept, made, strict=True):
+        assert (ours == theirs).all()
+        assert (ours.dtype, ours.flags.writeable) == (theirs.dtype, theirs.flags.writeable)
+    [file] = (tmp_path / "kernels-tables").iterdir()
+    file.write_bytes(file.read_bytes()[:1000])
+    assert (unicode.stored("codes", remainder, np.int32)[1] == made[1]).all()
+    assert (unicode.stored("codes", never, np.int32)[1] == made[1]).all()
