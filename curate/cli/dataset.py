@@ -23,6 +23,7 @@ from curate.engine.unit import PLAN, pass_folder
 from curate.engine.unit import read_plan as read_plan
 from curate.errors import DataError
 from curate.io import hive
+from curate.io.arrow import arrow_batches
 from curate.io.files import Folder
 from curate.io.side import Side as SideColumns
 from curate.io.side import join, joined_schema, open_side
@@ -103,9 +104,11 @@ class Dataset:
 
     def schema(self, part: Part) -> pa.Schema:
         """Columns of a file."""
-        if not part.name.endswith(".parquet"):
+        if part.name.endswith(".jsonl.zst"):
             return self._json_schema
         with readable(part), part.folder.open(part.name) as file:
+            if part.name.endswith(".arrow"):
+                return joined_schema(pa.ipc.open_file(file).schema, self._sides_of(part))
             return joined_schema(hive.schema_of(file), self._sides_of(part))
 
     def _sides_of(self, part: Part) -> list[SideColumns]:
@@ -127,6 +130,10 @@ class Dataset:
                     shared = hive.constants(parquet.schema_arrow)
                     for batch in parquet.iter_batches(batch_size=BATCH_ROWS, columns=names):
                         yield hive.widen(batch, shared, skip)
+                return
+            if part.name.endswith(".arrow"):
+                for batch in arrow_batches(file, BATCH_ROWS):
+                    yield batch.select([n for n in batch.schema.names if n not in skip])
                 return
             schema = pa.schema([f for f in self._json_schema if f.name not in skip])
             lines = _lines(file)

@@ -13,6 +13,7 @@ from typing import Any, Protocol, cast
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.engine.journal import TMP, Written, fault
@@ -27,6 +28,8 @@ ROW_GROUP_BYTES = 32 << 20
 FINAL_LEVEL, INTERMEDIATE_LEVEL = 3, 1
 QUARANTINE_ROWS = 1000  # held before they are written
 JSONL = ".jsonl.zst"
+ARROW = ".arrow"
+_ENDINGS = {"parquet": ".parquet", "jsonl.zst": JSONL, "arrow": ARROW}
 _BULKY = ("text", "html", "pdf")  # columns whose dictionary and statistics cost more than they give
 
 
@@ -68,6 +71,25 @@ class JsonlSink:
 
     def close(self) -> None:
         self._stream.close()
+
+
+class ArrowSink:
+    """Uncompressed record batches, which readers map into memory."""
+
+    def __init__(self, file: HashingFile, schema: pa.Schema, level: int) -> None:
+        self._writer = pa.ipc.new_file(file, schema)
+
+    def write(self, table: pa.Table) -> None:
+        # taken, not sliced: what stands under nulls and behind the last bit depends on how the rows arrived
+        fresh = table.take(pa.array(np.arange(table.num_rows))).combine_chunks()
+        for batch in fresh.to_batches():
+            self._writer.write_batch(batch)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+_SINKS: Mapping[str, Any] = {".parquet": ParquetSink, ".zst": JsonlSink, ARROW: ArrowSink}
 
 
 def _text_of(value: object) -> str:
@@ -114,8 +136,8 @@ class PartWriter:
         table = pa.Table.from_batches(self._batches).combine_chunks()
         if self._sink is None:
             self._file = self._folder.create(self._tmp)
-            sink = JsonlSink if self._name.endswith(JSONL) else ParquetSink
-            self._sink = sink(self._file, table.schema.with_metadata(self._metadata), self._level)
+            sink = _SINKS[Path(self._name).suffix]
+            self._sink = sink(self._file, table.schema.with_metadata(self._metadata or None), self._level)
         fault("write")
         self._sink.write(table)
         self._batches, self._held_rows, self._held_bytes = [], 0, 0
@@ -149,24 +171,35 @@ def _row_bytes(batch: pa.RecordBatch) -> np.ndarray[Any, np.dtype[np.int64]]:
                 or pa.types.is_large_binary(column.type)
             ):
                 total += np.diff(text_buffers(column)[1])
+    if "tokens" in batch.schema.names and pa.types.is_large_list(batch.schema.field("tokens").type):
+        tokens = batch.column("tokens")
+        total += (
+            pc.fill_null(pc.list_value_length(tokens), 0).to_numpy() * tokens.type.value_type.bit_width // 8
+        )
     return total
 
 
 class UnitFiles:
-    """All files of one unit under one attempt. `output` is the recipe's where they go there, None in the work store."""
+    """All files of one unit under one attempt. `output` is the recipe's where they go there, None in the work store.
+
+    `columns` are those that are kept, all unless some are named; `says` goes into the metadata of the kept parts.
+    """
 
     def __init__(
-        self, folder: Folder, pass_index: int, unit: str, output: Output | None, new: Sequence[str] = ()
-    ) -> None:
+        self, folder: Folder, pass_index: int, unit: str, output: Output | None, columns: Sequence[str] = (),
+        says: Mapping[bytes, bytes] | None = None,
+    ) -> None:  # fmt: skip
         self.attempt = uuid.uuid4().hex[:12]
         self._folder, self._pass, self._unit = folder, pass_index, unit
         self._level = FINAL_LEVEL if output else INTERMEDIATE_LEVEL
-        self._columns = ["id", *new] if output and output.columns == "new" else []
-        self._ending = JSONL if output and output.format == "jsonl.zst" else ".parquet"
+        self._columns, self._says = list(columns), dict(says or {})
+        self._ending = _ENDINGS[output.format] if output else ".parquet"
         self._kept: PartWriter | Partitions = (
-            Partitions(output.partition_by, unit, self._scratch(), self._ending == JSONL, self._open_part)
+            Partitions(
+                output.partition_by, unit, self._scratch(), self._ending != ".parquet", self._open_part
+            )
             if output and output.partition_by
-            else self._writer("", f"part-{unit}{self._ending}")
+            else self._writer("", f"part-{unit}{self._ending}", self._says)
         )
         self._dropped: dict[str, PartWriter] = {}
         self._quarantined: dict[str, list[Mapping[str, Any]]] = {}
@@ -184,7 +217,7 @@ class UnitFiles:
         self, number: int, values: Mapping[str, Any], types: Mapping[str, pa.DataType]
     ) -> PartWriter:
         name = f"{hive.folder_of(values)}/part-{self._unit}{self._ending}"
-        return self._writer(f"-{number:04d}", name, hive.metadata_of(values, types))
+        return self._writer(f"-{number:04d}", name, hive.metadata_of(values, types) | self._says)
 
     def keep(self, batch: pa.RecordBatch) -> None:
         if batch.num_rows:

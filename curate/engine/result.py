@@ -46,6 +46,7 @@ class Result(msgspec.Struct, kw_only=True):
     corpus: dict[
         str, str
     ] = {}  # `columns: new`: path (relative to here) and digest of what the columns belong to
+    says: dict[str, Any] = {}  # what its stages state: the contract of a tokenizer
     digest: str = ""
     fresh_units: int = 0  # done by this very call; 0 when nothing was left to do
     fresh_bytes: int = 0  # of the input, read by this very call

@@ -10,7 +10,7 @@ import msgspec
 import pyarrow as pa
 
 from curate import stages
-from curate.engine import beside, canaries, guards, journal, shuffle
+from curate.engine import beside, canaries, guards, journal, shape, shuffle
 from curate.engine.fingerprints import named_files, recipe_digest
 from curate.engine.forecast import Limits, forecast
 from curate.engine.freeze import freeze, listing_changes, relocated
@@ -25,6 +25,7 @@ from curate.engine.workers import Pool, Signals, Stopped, default_workers, os_er
 from curate.errors import ConfigError, CurateError, DataError, LockedError, ModelError, RunError
 from curate.io import hive
 from curate.io.files import Folder, sha256_of
+from curate.io.arrow import arrow_batches
 from curate.recipe.recipe import CHECKPOINT, MAX_DROPS, Recipe
 
 RECORDS_PER_RANGE = 4_000_000
@@ -432,6 +433,8 @@ def publish(plan: Plan, out: Folder, runner: Runner, seconds: float, allowed: fl
     fault("manifest")
     out.replace(MANIFEST, msgspec.json.format(msgspec.json.encode(result), indent=1))
     return result
+    result.says = shape.says(plan.recipe)
+    _take_along(plan, out)
 
 
 def _take_pass(out: Folder, folder: Folder, one: Pass) -> None:
@@ -440,6 +443,15 @@ def _take_pass(out: Folder, folder: Folder, one: Pass) -> None:
             fault("take")
             out.take(folder, f"_dropped/{name}/{file}", f"_dropped/{name}/{file}")
     for file in folder.names("_quarantine"):
+def _take_along(plan: Plan, out: Folder) -> None:
+    """Copy what a dataset that states something needs to be understood: the files that the stage's Config names."""
+    for step in plan.recipe.steps:
+        if step.stage != CHECKPOINT and (spec := step.spec()).states and spec.files:
+            for file in spec.files(step.settings()):
+                path = Path(plan.recipe.base, file)
+                out.replace(f"_curate/{step.stage}/{path.name}", path.read_bytes())
+
+
         out.take(folder, f"_quarantine/{file}", f"_quarantine/{file}")
     for file in folder.names(journal.JOURNAL):
         out.take(folder, f"{journal.JOURNAL}/{file}", f"{journal.JOURNAL}/pass-{one.index:02d}/{file}")
@@ -453,9 +465,13 @@ def read(folder: str | Path) -> Iterator[pa.RecordBatch]:
     if not where.exists(MANIFEST):
         raise DataError(f"{where.path} is not a complete dataset", hint="finish it with `curate run`")
     for name in hive.parts(where):
-        if not name.endswith(".parquet"):
+        if name.endswith(".jsonl.zst"):
             raise DataError(f"{where.path} holds JSON Lines", hint="read its parts with a JSON reader")
         with where.open(name) as file, pq.ParquetFile(file) as part:
             shared = hive.constants(part.schema_arrow)
             for batch in part.iter_batches(batch_size=4096):
                 yield hive.widen(batch, shared)
+        if name.endswith(".arrow"):
+            with where.open(name) as file:
+                yield from arrow_batches(file, 4096)
+            continue

@@ -1,7 +1,9 @@
-"""What the output holds beside all columns in one folder: partitions, or the new columns alone. Refused at plan."""
+"""What the output holds beside all columns in one folder: partitions, the new columns alone, or those that are named,
+and what it says of itself. Refused at plan."""
 
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 
 from curate.errors import ConfigError
@@ -11,22 +13,50 @@ from curate.recipe.recipe import CHECKPOINT, Output, Recipe
 
 def of(output: Output) -> list[Any]:
     """What names it in a fingerprint; nothing for a plain output, whose names stay what they were."""
-    return [output.columns, output.partition_by] if output.partition_by or output.columns == "new" else []
+    return [output.columns, output.partition_by] if output.partition_by or output.columns != "all" else []
 
 
 def written(output: Output, before: pa.Schema, after: pa.Schema) -> pa.Schema:
     """The columns that are written, of those `before` and `after` the steps."""
     if output.columns == "all":
         return after
-    return pa.schema([field for field in after if field.name == "id" or field.name not in before.names])
+    if output.columns == "new":
+        return pa.schema([field for field in after if field.name == "id" or field.name not in before.names])
+    return pa.schema([after.field(name) for name in dict.fromkeys(["id", *output.columns])])
+
+
+def says(recipe: Recipe) -> dict[str, Any]:
+    """What the stages state about the dataset they make, for its parts and its manifest."""
+    found: dict[str, Any] = {}
+    for step in recipe.steps:
+        if step.stage != CHECKPOINT and (states := step.spec().states):
+            found |= states(step.settings())
+    return found
+
+
+def metadata(recipe: Recipe) -> dict[bytes, bytes]:
+    """The same as metadata of a schema, JSON under names of ours."""
+    return {f"curate.{name}".encode(): msgspec.json.encode(what) for name, what in says(recipe).items()}
 
 
 def check(recipe: Recipe, before: pa.Schema, after: pa.Schema) -> None:
     """ConfigError where columns `before` and `after` the steps do not allow what `output` asks for."""
-    for name in recipe.output.partition_by:
-        _check_partition(name, after)
     if recipe.output.columns == "new":
         _check_new(recipe, before, after)
+    elif recipe.output.columns != "all":
+        _check_named(recipe.output.columns, after)
+    for name in recipe.output.partition_by:
+        _check_partition(name, written(recipe.output, before, after))
+
+
+def _check_named(names: tuple[str, ...], schema: pa.Schema) -> None:
+    for name in names:
+        if name not in schema.names:
+            raise ConfigError(
+                f"`output.columns`: there is no column `{name}`",
+                hint=f"columns at the end: {', '.join(schema.names)}",
+                where="output",
+            )
 
 
 def _check_partition(name: str, schema: pa.Schema) -> None:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from curate import stages
 from curate.child import mark_row
-from curate.engine import journal
+from curate.engine import journal, shape
 from curate.engine.flow import Flow
 from curate.engine.journal import Entry
 from curate.engine.parts import UnitFiles
@@ -265,9 +265,7 @@ class LinkRun:
         self.progress = progress
         self.plan, self.one, self.job, self.folder = plan, one, job, folder
         self.flow, self.rows, self.duplicates, self.name = flow, rows, duplicates, name
-        before = plan.input_schema().names
-        new = [column for column in flow.schema.names if column not in before]
-        self.files = UnitFiles(folder, one.index, name, plan.recipe.output if one.final else None, new)
+        self.files = self._files(folder, name)
         flow.start(self.files)
         rows.report.on_row = self._take_report
         self.bytes_in = 0
@@ -275,6 +273,14 @@ class LinkRun:
 
     def run(self, stream: Iterator[Any], apply: "Callable[[LinkRun], None] | None") -> bool:
         """Push rows until the unit or link ends; True when a link ended and the stream goes on."""
+    def _files(self, folder: Folder, name: str) -> UnitFiles:
+        output = self.plan.recipe.output
+        if not self.one.final:
+            return UnitFiles(folder, self.one.index, name, None)
+        schema = shape.written(output, self.plan.input_schema(), self.flow.schema)
+        columns = [] if output.columns == "all" else schema.names
+        return UnitFiles(folder, self.one.index, name, output, columns, shape.metadata(self.plan.recipe))
+
         try:
             if apply:
                 apply(self)

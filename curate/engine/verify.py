@@ -177,6 +177,12 @@ class _Check:
                     for batch in part.iter_batches(columns=["id"], batch_size=65_536):
                         yield batch.column(0).to_pylist()
                 return
+            if name.endswith(".arrow"):
+                column = pa.ipc.open_file(file).schema.get_field_index("id")
+                part = pa.ipc.open_file(file, options=pa.ipc.IpcReadOptions(included_fields=[column]))
+                for i in range(part.num_record_batches):
+                    yield part.get_batch(i).column(0).to_pylist()
+                return
             import zstandard
 
             with zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True) as stream:

@@ -22,6 +22,7 @@ from curate.io.side import Side
 from curate.schema import CORE, DROP, QUARANTINE
 
 JOIN_MEMORY = "1GB"
+_DOCS = ("part-*.parquet", "*=*/**/part-*.parquet", "part-*.arrow", "*=*/**/part-*.arrow")
 ANSWER_ROWS = 2048  # of a batch; DuckDB would make one of a million, whatever their size
 MAX_CHARS = 100_000
 MAX_BRACKETS = 500  # DuckDB's parser needs quadratic time for brackets that never close
@@ -242,7 +243,7 @@ def _unreadable(folder: Path, error: Exception) -> DataError:
 
 def _views(folder: Path) -> dict[str, Any]:
     folder = folder.resolve()
-    docs = sorted(folder.glob("part-*.parquet")) or sorted(folder.glob("*=*/**/part-*.parquet"))
+    docs = next((found for names in _DOCS if (found := sorted(folder.glob(names)))), [])
     if not docs and not (folder / "_curate").is_dir():
         raise DataError(
             f"{folder} is not the output of a run", hint="it has neither part-*.parquet nor _curate/"
@@ -296,6 +297,8 @@ def _dataset(files: list[Path], empty: pa.Schema) -> Any:
 
     if not files:
         return empty.empty_table()
+    if files[0].suffix == ".arrow":
+        return ds.dataset([str(file) for file in files], format="ipc")
     first = {file.parent: file for file in reversed(files)}  # a folder has one schema, fixed at plan
     schemas = [pq.read_schema(file) for file in first.values()]
     kinds = pa.schema([(name, value.type) for name, value in hive.constants(schemas[0]).items()])

@@ -40,10 +40,11 @@ class DropSample(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 class Output(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     path: str = ""  # folder or address of the dataset
-    format: Literal["parquet", "jsonl.zst"] = "parquet"
+    format: Literal["parquet", "jsonl.zst", "arrow"] = "parquet"  # arrow: uncompressed, to be mapped
     dropped: Literal["full", "keys"] | DropSample | None = None  # None: full, or keys above 10 GB of input
     partition_by: tuple[str, ...] = ()  # columns whose values name folders, lang=en/bucket=3/
-    columns: Literal["all", "new"] = "all"  # new: `id` and what the stages write, to be joined with the input
+    # new: `id` and what the stages write, to be joined with the input; a list: `id` and those it names
+    columns: Literal["all", "new"] | tuple[str, ...] = "all"
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
