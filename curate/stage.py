@@ -96,11 +96,11 @@ class Stage:
     notes: Notes | None = None  # lines about a Config that `check` prints
     makes_rows: bool = False  # adds rows, whose `parent_id` is not null
     rare: bool = False  # what it looks for is rare: that it finds nothing is no reason to stop a run
+    states: Callable[[Any], Mapping[str, Any]] | None = None  # what its dataset says of itself, JSON
 
     @property
     def is_global(self) -> bool:
         return bool(self.phases)
-    states: Callable[[Any], Mapping[str, Any]] | None = None  # what its dataset says of itself, JSON
 
     def columns_read(self, config: Any) -> list[str]:
         return list(self.reads(config) if callable(self.reads) else self.reads)
@@ -130,21 +130,21 @@ def stage(
     rare: bool = False,
     makes_rows: bool = False,
     check: Check | None = None,
+    states: Callable[[Any], Mapping[str, Any]] | None = None,
 ) -> Callable[[Function], Function]:
     """Declare a map stage: `fn(batch, config)`, or `fn(batch, config, model)` with `load=fn(config, store)`.
 
     `writes` maps each new column to its Arrow type (`text` when the stage edits it); a function of the Config
-    states: Callable[[Any], Mapping[str, Any]] | None = None,
     where it depends on it. The engine renames the columns when a recipe gives the stage another name. `scores` names
     those that a model's judgement is in: a run stops where language or length alone explain them. It also stops where
     a stage with a verdict or an edit finds nothing at all, unless what it looks for is `rare`. One that `makes_rows`
     gives back the rows it got, in order, with others among them, and writes `parent_id`, string, null for the former.
+    `states` is what a dataset with its columns says of itself, in the manifest and in the metadata of every part; such
+    a dataset keeps a copy of the stage's `files`.
     """
 
     def declare(function: Function) -> Function:
         declared = Stage(
-    `states` is what a dataset with its columns says of itself, in the manifest and in the metadata of every part; such
-    a dataset keeps a copy of the stage's `files`.
             name, version, config, function, reads, writes, tuple(removes), load, isolate, ends_pass,
             libraries, files, (), function.__module__, scores=tuple(scores), notes=notes, rare=rare,
             makes_rows=makes_rows, check=check, states=states,

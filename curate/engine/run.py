@@ -24,8 +24,8 @@ from curate.engine.unit import PLAN, Job, pass_folder, read_plan
 from curate.engine.workers import Pool, Signals, Stopped, default_workers, os_error
 from curate.errors import ConfigError, CurateError, DataError, LockedError, ModelError, RunError
 from curate.io import hive
-from curate.io.files import Folder, sha256_of
 from curate.io.arrow import arrow_batches
+from curate.io.files import Folder, sha256_of
 from curate.recipe.recipe import CHECKPOINT, MAX_DROPS, Recipe
 
 RECORDS_PER_RANGE = 4_000_000
@@ -427,22 +427,16 @@ def publish(plan: Plan, out: Folder, runner: Runner, seconds: float, allowed: fl
     ending = plan.recipe.output.format
     parts = "part-*" if not plan.recipe.output.partition_by else hive.GLOB
     out.replace(HUB_FILE, f'configs:\n- config_name: default\n  data_files: "{parts}.{ending}"\n'.encode())
+    result.says = shape.says(plan.recipe)
+    _take_along(plan, out)
     if plan.recipe.output.columns == "new":
         result.corpus = beside.corpus_of(plan, out)
         out.replace(beside.VIEW, beside.view_sql(plan, out))
     fault("manifest")
     out.replace(MANIFEST, msgspec.json.format(msgspec.json.encode(result), indent=1))
     return result
-    result.says = shape.says(plan.recipe)
-    _take_along(plan, out)
 
 
-def _take_pass(out: Folder, folder: Folder, one: Pass) -> None:
-    for name in folder.folders("_dropped"):
-        for file in folder.names(f"_dropped/{name}"):
-            fault("take")
-            out.take(folder, f"_dropped/{name}/{file}", f"_dropped/{name}/{file}")
-    for file in folder.names("_quarantine"):
 def _take_along(plan: Plan, out: Folder) -> None:
     """Copy what a dataset that states something needs to be understood: the files that the stage's Config names."""
     for step in plan.recipe.steps:
@@ -452,6 +446,12 @@ def _take_along(plan: Plan, out: Folder) -> None:
                 out.replace(f"_curate/{step.stage}/{path.name}", path.read_bytes())
 
 
+def _take_pass(out: Folder, folder: Folder, one: Pass) -> None:
+    for name in folder.folders("_dropped"):
+        for file in folder.names(f"_dropped/{name}"):
+            fault("take")
+            out.take(folder, f"_dropped/{name}/{file}", f"_dropped/{name}/{file}")
+    for file in folder.names("_quarantine"):
         out.take(folder, f"_quarantine/{file}", f"_quarantine/{file}")
     for file in folder.names(journal.JOURNAL):
         out.take(folder, f"{journal.JOURNAL}/{file}", f"{journal.JOURNAL}/pass-{one.index:02d}/{file}")
@@ -467,11 +467,11 @@ def read(folder: str | Path) -> Iterator[pa.RecordBatch]:
     for name in hive.parts(where):
         if name.endswith(".jsonl.zst"):
             raise DataError(f"{where.path} holds JSON Lines", hint="read its parts with a JSON reader")
-        with where.open(name) as file, pq.ParquetFile(file) as part:
-            shared = hive.constants(part.schema_arrow)
-            for batch in part.iter_batches(batch_size=4096):
-                yield hive.widen(batch, shared)
         if name.endswith(".arrow"):
             with where.open(name) as file:
                 yield from arrow_batches(file, 4096)
             continue
+        with where.open(name) as file, pq.ParquetFile(file) as part:
+            shared = hive.constants(part.schema_arrow)
+            for batch in part.iter_batches(batch_size=4096):
+                yield hive.widen(batch, shared)

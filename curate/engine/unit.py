@@ -271,8 +271,6 @@ class LinkRun:
         self.bytes_in = 0
         self.started, self.cpu = time.perf_counter(), flow.cpu_seconds()
 
-    def run(self, stream: Iterator[Any], apply: "Callable[[LinkRun], None] | None") -> bool:
-        """Push rows until the unit or link ends; True when a link ended and the stream goes on."""
     def _files(self, folder: Folder, name: str) -> UnitFiles:
         output = self.plan.recipe.output
         if not self.one.final:
@@ -281,6 +279,8 @@ class LinkRun:
         columns = [] if output.columns == "all" else schema.names
         return UnitFiles(folder, self.one.index, name, output, columns, shape.metadata(self.plan.recipe))
 
+    def run(self, stream: Iterator[Any], apply: "Callable[[LinkRun], None] | None") -> bool:
+        """Push rows until the unit or link ends; True when a link ended and the stream goes on."""
         try:
             if apply:
                 apply(self)
