@@ -86,22 +86,25 @@ def rows(file: Path) -> Iterator[Mapping[str, Any]]:
     decode = msgspec.json.Decoder(dict[str, Any]).decode
     for number, line in enumerate(_lines(file), 1):
         try:
-            if line.strip():
-                yield decode(line)
+            if line.removeprefix(b"\xef\xbb\xbf").strip():
+                yield decode(line.removeprefix(b"\xef\xbb\xbf"))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise DataError(
                 f"an item that is no JSON object: {error}", where=f"{file}:{number}", hint="one object a line"
             ) from None
 
 
-def _lines(file: Path) -> list[bytes]:
+def _lines(file: Path) -> Iterator[bytes]:
+    rest = b""
     try:
         with open_source(str(file)) as source:
             kind = compression(file.name)
-            content = b"".join(decompressed(source, kind) if kind else chunks(source, 0))
+            for piece in decompressed(source, kind) if kind else chunks(source, 0):
+                *lines, rest = (rest + piece).split(b"\n")
+                yield from lines
     except BrokenStream as error:
         raise DataError(f"cannot unpack the evaluation set: {error}", where=str(file)) from None
-    return content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    yield rest
 
 
 def _parquet(file: Path) -> Iterator[Mapping[str, Any]]:

@@ -1,5 +1,6 @@
 """What `decontaminate` seeks of evaluation items, as the arrays of an index that can be mapped."""
 
+import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -104,16 +105,20 @@ def from_arrays(parts: Mapping[str, npt.NDArray[Any]]) -> Items:
     )
 
 
-def count(items: Items) -> dict[str, dict[str, int]]:
-    """By task: `items`, and how many of them are `unmatchable`."""
-    sought = items.ngrams.totals[: items.num_questions] > 0
-    matchable = np.zeros(len(items.names), np.bool_)
-    matchable[items.owners[: items.num_questions][sought]] = True
-    out: dict[str, dict[str, int]] = {}
-    for name, can in zip(items.names.to_pylist(), matchable.tolist(), strict=True):
-        counts = out.setdefault(name.rpartition("/")[0], {"items": 0, "unmatchable": 0})
+def count(config: Options) -> dict[str, dict[str, int]]:
+    """By task: `items`, and how many of them are `unmatchable`. Only with a reference the index is made for it."""
+    items = list(_evaluation.items(config.sets))
+    if config.reference:
+        index = from_arrays(arrays(config))
+        sought = index.owners[: index.num_questions][index.ngrams.totals[: index.num_questions] > 0].tolist()
+    else:
+        long = (one for one in _questions(config, items) if sum(map(len, one.words)) >= config.shortest)
+        sought = [one.item for one in long]
+    matchable, out = set(sought), dict[str, dict[str, int]]()
+    for i, item in enumerate(items):
+        counts = out.setdefault(item.task, {"items": 0, "unmatchable": 0})
         counts["items"] += 1
-        counts["unmatchable"] += not can
+        counts["unmatchable"] += i not in matchable
     return out
 
 
@@ -174,9 +179,9 @@ def _in_reference(config: Options, index: "Index") -> Longs:
 
     counts = np.zeros(len(index.keys), np.int64)
     for file in _evaluation.files_of(config.reference):
-        texts = [_text(row, f"{file}:{number}") for number, row in enumerate(_evaluation.rows(file), 1)]
-        for start in range(0, len(texts), _REFERENCE_ROWS):
-            column = pa.array(texts[start : start + _REFERENCE_ROWS], pa.large_string())
+        texts = (_text(row, f"{file}:{number}") for number, row in enumerate(_evaluation.rows(file), 1))
+        while some := list(itertools.islice(texts, _REFERENCE_ROWS)):
+            column = pa.array(some, pa.large_string())
             hits, places = ngrams.scan(*text_buffers(column), index, config.words, config.shortest)
             ngrams.count_rows(hits[:, ngrams.GRAM], places, counts)
     return counts

@@ -146,7 +146,7 @@ def notes(config: Config) -> list[str]:
     return [
         f"{task}: {counts['items']:,} items"
         + (f"; {counts['unmatchable']:,} of them cannot be found: {why}" if counts["unmatchable"] else "")
-        for task, counts in _sought.count(_sought.from_arrays(_sought.arrays(config))).items()
+        for task, counts in _sought.count(config).items()
     ]
 
 

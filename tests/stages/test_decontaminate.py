@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import re
 import unicodedata
 from pathlib import Path
@@ -19,6 +20,7 @@ import curate
 from curate.errors import ConfigError, DataError
 from curate.io.query import open_dataset, query
 from curate.schema import CORE
+from curate.stages import _evaluation
 from curate.stages._evaluation import Set, items
 from curate.stages._sought import count
 from curate.stages.decontaminate import Config, _writes, decontaminate, list_files, load, notes
@@ -174,6 +176,32 @@ def test_short_questions_whole_or_beside_their_answer(run: Any, tmp_path: Path) 
     assert run(rows, [solution], ngram=6, require_answer=False)[0]["pass"]  # an answer alone is no item
     config = Config(sets=(Set(path=str(tmp_path / "geese.jsonl")),), ngram=6)
     assert notes(config) == ["geese: 3 items; 1 of them cannot be found: too few words"]
+
+
+@pytest.mark.parametrize("method", ["rarity", "coverage", "window", "datatrove"])
+def test_items_that_cannot_be_found_are_those_without_ngrams(tmp_path: Path, method: Any) -> None:
+    """Counted from their lengths, and with a reference from the index that is left."""
+    path, reference = tmp_path / "geese.jsonl", tmp_path / "reference.jsonl"
+    words = " ".join(f"word{i}" for i in range(12))
+    rows = [{"question": "how", "answer": "so"}, {"question": f"why {words}", "answer": "geese"}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, ITEM]))
+    reference.write_text((json.dumps({"text": f"why {words} geese"}) + "\n") * 3)
+    for common, lost in (({}, 1), ({"reference": str(reference), "max_reference_documents": 2}, 2)):
+        config = Config(sets=(Set(path=str(path)),), method=method, **common)
+        items = load(config, tmp_path / "store")
+        sought = items.ngrams.totals[: items.num_questions] > 0
+        assert 3 - len(set(items.owners[: items.num_questions][sought].tolist())) == lost
+        assert notes(config)[0].startswith(f"geese: 3 items; {lost} of them cannot be found")
+
+
+def test_a_file_is_read_as_far_as_rows_are_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "reference.jsonl.gz"
+    lines = "".join(json.dumps({"text": os.urandom(40).hex()}) + "\n" for _ in range(50_000))
+    path.write_bytes(gzip.compress(b"\xef\xbb\xbf" + lines.encode())[:-1000])
+    rows = _evaluation.rows(path)
+    assert [next(rows) for _ in range(1000)] == [json.loads(line) for line in lines.split("\n")[:1000]]
+    with pytest.raises(DataError, match="cannot unpack"):
+        list(rows)
 
 
 WORDS = [f"w{a}{b}" for a in "abcdefghij" for b in "abcdefghij"]
@@ -451,7 +479,7 @@ def test_every_real_item_is_read_and_found_in_its_copy(real: tuple[Config, Any])
     config, sought = real
     every = list(items(config.sets))
     assert len(every) == 82_344
-    counts = count(sought)
+    counts = count(config)
     assert sum(task["items"] for task in counts.values()) == len(every)
     some = every[::40]
     texts = [f"An exam.\n\n{item.question.upper()}\n\nAnswer: {(item.answers or ['?'])[-1]}" for item in some]
