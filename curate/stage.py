@@ -40,6 +40,10 @@ class Out(Protocol):
     def scratch(self) -> Path:
         """An empty folder on a local disk for what memory cannot hold; gone after the task (not the last phase's)."""
 
+    @property
+    def memory(self) -> int:
+        """Bytes that a phase may hold beside a batch or table and what it makes of it; they decide no byte it writes."""
+
     def write(self, table: pa.Table) -> None:
         """Add records for the next phase; they are sorted by the phase's key, with a bounded memory."""
 

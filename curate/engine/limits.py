@@ -1,4 +1,8 @@
-"""What rows may cost in a killable child: memory, and CPU seconds of the child.
+"""What work may cost: of a phase the memory it plans with, of rows in a killable child memory and CPU seconds.
+
+A worker above its cap is killed, so a phase of a global stage plans with less: what the interpreter, the libraries and a
+batch take is set aside, a tenth of the rest is for records that are sorted at once (which stand in memory about three
+times), three tenths are the stage's, and what is left is nobody's.
 
 A stage that runs isolated names `deadline_seconds` and `max_memory_mb` in its Config, and they hold as they stand: the
 deadline for one row, or for all that were sent where the stage marks no rows.
@@ -9,8 +13,13 @@ need more; a row alone, the only one that may be quarantined, gets a minute. Tha
 unit that needed all of it, down to a hundred times the usual: a batch full of rows that hang takes hours, not days.
 """
 
+from typing import NamedTuple
+
 from curate.recipe.recipe import Step
 
+WORKER_MEMORY_MB = 1024  # cap of a worker
+ASIDE_MB = 384  # for interpreter, libraries, a batch and what becomes of it
+LEAST_MB = 40
 ROW_CPU_SECONDS = 60.0
 LEAST_CPU_SECONDS = 1.0
 MEMORY_MB = 2048
@@ -19,6 +28,19 @@ TOGETHER, ALONE, WARM = (
     100,
     3,
 )  # times the usual: of rows together, of a row alone, of a child's first answer
+
+
+class PhaseMemory(NamedTuple):
+    """Bytes that a phase plans with."""
+
+    sort: int  # of records that are sorted at once
+    stage: int  # of what the stage itself holds
+
+
+def phase_memory(cap_mb: int) -> PhaseMemory:
+    """Of a worker that is killed above `cap_mb`."""
+    rest = max(cap_mb - ASIDE_MB, LEAST_MB) << 20
+    return PhaseMemory(rest // 10, rest * 3 // 10)
 
 
 class RowLimits:

@@ -15,6 +15,7 @@ from curate.child import mark_row
 from curate.engine import journal, shuffle
 from curate.engine.call import Names
 from curate.engine.journal import Entry, Ledger, Written
+from curate.engine.limits import phase_memory
 from curate.engine.plan import Pass, Plan
 from curate.engine.unit import UNIT_ROWS, DuplicateIds, Job, LinkRun, UnitRows, pass_folder
 from curate.io import inputs
@@ -143,6 +144,10 @@ class Kept:
     def scratch(self) -> Path:
         raise AssertionError("the last phase streams")
 
+    @property
+    def memory(self) -> int:
+        raise AssertionError("the last phase streams")
+
     def write(self, table: pa.Table) -> None:
         raise AssertionError("the last phase keeps or drops rows")
 
@@ -155,8 +160,8 @@ class Kept:
 class Records:
     """Where any other phase writes: one file sorted by the phase's key."""
 
-    def __init__(self, writer: shuffle.SortedWriter, scratch: Path) -> None:
-        self.scratch = scratch
+    def __init__(self, writer: shuffle.SortedWriter, scratch: Path, memory: int) -> None:
+        self.scratch, self.memory = scratch, memory
         self._writer, self._tables = writer, 0
 
     def write(self, table: pa.Table) -> None:
@@ -213,11 +218,10 @@ def run_phase(plan: Plan, one: Pass, job: Job) -> Entry:
     found = rows_of(plan, one, job, before or ())
 
     def body(writer: shuffle.SortedWriter, scratch: Path) -> Mapping[str, int]:
-        return phase.run(
-            Task(job.number, job.low, job.high), found, Records(writer, scratch), step.settings()
-        )
+        records = Records(writer, scratch, phase_memory(job.cap_mb).stage)
+        return phase.run(Task(job.number, job.low, job.high), found, records, step.settings())
 
-    return _write_records(pass_folder(plan, job.run, one), one.fingerprint, job.unit, phase.key or (), body)
+    return _write_records(pass_folder(plan, job.run, one), one.fingerprint, job, phase.key or (), body)
 
 
 def run_merge(plan: Plan, one: Pass, job: Job) -> Entry:
@@ -229,14 +233,14 @@ def run_merge(plan: Plan, one: Pass, job: Job) -> Entry:
             writer.write(table)
         return {}
 
-    return _write_records(Folder(job.target), one.fingerprint, job.unit, key, body)
+    return _write_records(Folder(job.target), one.fingerprint, job, key, body)
 
 
 def _write_records(
-    folder: Folder, fingerprint: str, unit: str, key: tuple[str, ...],
+    folder: Folder, fingerprint: str, job: Job, key: tuple[str, ...],
     body: Callable[[shuffle.SortedWriter, Path], Mapping[str, int]],
 ) -> Entry:  # fmt: skip
-    attempt = uuid.uuid4().hex[:12]
+    unit, attempt = job.unit, uuid.uuid4().hex[:12]
     tmp = f"{journal.TMP}/{unit}-{attempt}"
     started, cpu = time.perf_counter(), time.process_time()
     file = folder.create(tmp)
@@ -247,7 +251,7 @@ def _write_records(
             tempfile.TemporaryDirectory(prefix="sort-", dir=place) as runs,
             tempfile.TemporaryDirectory(prefix="task-", dir=place) as scratch,
         ):
-            writer = shuffle.SortedWriter(file, key, Path(runs))
+            writer = shuffle.SortedWriter(file, key, Path(runs), phase_memory(job.cap_mb).sort)
             counts = body(writer, Path(scratch))
             writer.close()
         file.close()

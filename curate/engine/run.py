@@ -15,6 +15,7 @@ from curate.engine.fingerprints import named_files, recipe_digest
 from curate.engine.forecast import Limits, forecast
 from curate.engine.freeze import freeze, listing_changes, relocated
 from curate.engine.journal import MANIFEST, Entry, fault
+from curate.engine.limits import WORKER_MEMORY_MB
 from curate.engine.lock import LOCK, InUse, Lock
 from curate.engine.log import LOGS, Listener, RunLog
 from curate.engine.plan import Pass, Plan
@@ -29,7 +30,6 @@ from curate.io.files import Folder, sha256_of
 from curate.recipe.recipe import CHECKPOINT, MAX_DROPS, Recipe
 
 RECORDS_PER_RANGE = 4_000_000
-WORKER_MEMORY_MB = 1024
 HUB_FILE = ".huggingface.yaml"
 ASIDE = f"{journal.TMP}/fresh"
 
@@ -361,7 +361,10 @@ class Runner:
         else:
             named = [(unit, i, 0, shuffle.U64_MAX) for i, unit in enumerate(self._units(one))]
         jobs = [
-            Job(self.run, one.index, unit, number, records, low, high, batch_rows=self.batch_rows)
+            Job(
+                self.run, one.index, unit, number, records, low, high, batch_rows=self.batch_rows,
+                cap_mb=self.pool.max_memory_mb,
+            )
             for unit, number, low, high in named if unit not in done
         ]  # fmt: skip
         return jobs, len(named)
@@ -393,7 +396,10 @@ class Runner:
         done = set(journal.units_done(target))
         groups = [tuple(names[i : i + shuffle.MAX_FILES]) for i in range(0, len(names), shuffle.MAX_FILES)]
         jobs = [
-            Job(self.run, reads.index, f"m{i:05d}", i, folder.path, files=group, target=target.path)
+            Job(
+                self.run, reads.index, f"m{i:05d}", i, folder.path, files=group, target=target.path,
+                cap_mb=self.pool.max_memory_mb,
+            )
             for i, group in enumerate(groups) if f"m{i:05d}" not in done
         ]  # fmt: skip
         self._do(jobs, lambda _: None, target)

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 MAX_FILES = 64  # merged at once; more are merged in rounds
 ROW_GROUP_BYTES = 512 << 10  # of up to 64 files one is held: small, so that memory is flat
-RUN_BYTES = 64 << 20  # sorted in memory at once
+RUN_BYTES = 64 << 20  # sorted in memory at once, unless said otherwise
 U64_MAX = 2**64 - 1
 
 Bound = tuple[int, ...]
@@ -42,8 +42,8 @@ def sort(table: pa.Table, key: Sequence[str]) -> pa.Table:
 class SortedWriter:
     """Collects records in any order and leaves one sorted Parquet file; spills sorted runs to `scratch`."""
 
-    def __init__(self, sink: Any, key: Sequence[str], scratch: Path) -> None:
-        self.key, self.rows = tuple(key), 0
+    def __init__(self, sink: Any, key: Sequence[str], scratch: Path, run_bytes: int = RUN_BYTES) -> None:
+        self.key, self.rows, self._run_bytes = tuple(key), 0, run_bytes
         self._sink, self._scratch = sink, scratch
         self._tables: list[pa.Table] = []
         self._bytes = 0
@@ -54,7 +54,7 @@ class SortedWriter:
         self._tables.append(table)
         self._bytes += table.nbytes
         self.rows += table.num_rows
-        if self._bytes > RUN_BYTES:
+        if self._bytes > self._run_bytes:
             self._spill()
 
     def add_sorted(self, run: Path) -> None:

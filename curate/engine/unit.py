@@ -16,6 +16,7 @@ from curate.child import mark_row
 from curate.engine import journal, shape
 from curate.engine.flow import Flow
 from curate.engine.journal import Entry
+from curate.engine.limits import WORKER_MEMORY_MB
 from curate.engine.parts import UnitFiles
 from curate.engine.plan import Pass, Plan, schema_after
 from curate.errors import DataError, StageError
@@ -43,6 +44,7 @@ class Job(NamedTuple):
     target: str = ""  # ... into this folder
     careful: int = 0  # a worker died here twice: every stage in a killable child of at most so many MB
     batch_rows: int = 4096
+    cap_mb: int = WORKER_MEMORY_MB  # a worker above it is killed
     remember: int = -1  # instead of a unit: the step whose index gets what the run saw
 
 

@@ -157,7 +157,7 @@ class Pool:
     """Runs jobs on up to `count` workers, each below `max_memory_mb`; workers end with `with`."""
 
     def __init__(self, count: int, max_memory_mb: int, signals: Signals, listen: Listener) -> None:
-        self._count, self._max_memory_mb = count, max_memory_mb
+        self._count, self.max_memory_mb = count, max_memory_mb
         self._signals, self._listen = signals, listen
         self._workers: list[Worker] = []
         self._retries: deque[Job] = deque()
@@ -176,7 +176,7 @@ class Pool:
 
     def run(self, jobs: Iterator[Job], on_done: Callable[[list[Entry]], None]) -> None:
         """Do all jobs. Raises what a job raises; workers that are busy then are killed when the pool ends."""
-        deaths = Deaths(self._max_memory_mb)
+        deaths = Deaths(self.max_memory_mb)
         # Until a first answer comes one worker goes alone: the others then find the kernels it compiled.
         self._compiling = not os.path.isdir(kernels.CACHE)
         while True:
@@ -188,7 +188,7 @@ class Pool:
                 return
             self._hear(busy, deaths, on_done)
             for worker in busy:
-                if worker.job is not None and (death := worker.over_limit(self._max_memory_mb)):
+                if worker.job is not None and (death := worker.over_limit(self.max_memory_mb)):
                     self._died(worker, deaths, death)
 
     def _tell_compiling(self) -> None:

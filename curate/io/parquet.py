@@ -196,8 +196,9 @@ def _report_ids(
         names = list({*names, *asked})
         try:
             for batch in parquet.iter_batches(rows, row_groups=[group], columns=names, use_threads=False):
-                bad = np.flatnonzero(_bad_documents(batch, documents, cap)).tolist() if look else []
-                bad += _reserved(batch, mapping.get("url"), mapping.get("html"), refused)
+                bad = list(_reserved(batch, mapping.get("url"), mapping.get("html"), refused))
+                if look:
+                    bad += np.flatnonzero(_bad_documents(batch, documents, cap)).tolist()
                 on_ids(*_good_ids(_cast(batch.column(column), pa.string()), bad, ordinal))
                 ordinal += batch.num_rows
         except _UNREADABLE as error:  # these rows are quarantined when they are read

@@ -10,13 +10,14 @@ Schemes:
 The parameters of `fast` are those of `affine32`, so a `datasketch.MinHash` with our hash of shingles has our signatures.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numba as nb
 import numpy as np
 import numpy.typing as npt
 
 from curate.errors import ConfigError
+from curate.kernels.jaccard import distinct
 from curate.kernels.lanes import looped
 from curate.kernels.shingles import C1, Folding, Normal, Scratch, digest, folding, mixed, scratch_for, shingle
 from curate.kernels.strings import frozen
@@ -90,6 +91,39 @@ def signatures(
     return Signed(found, words, digests)
 
 
+class Sets(NamedTuple):
+    """The shingles of n documents, sorted: those of document i are hashes[offsets[i] : offsets[i + 1]]."""
+
+    hashes: npt.NDArray[np.unsignedinteger]
+    offsets: Longs  # (n + 1,)
+
+
+def signatures_and_sets(
+    data: npt.NDArray[np.uint8],
+    offsets: npt.NDArray[np.int64],
+    permutations: Permutations,
+    ngram: int = 5,
+    normal: Normal = Normal(),
+    bits: Literal[32, 64] = 64,
+) -> tuple[Signed, Sets]:
+    """`signatures`, and in the same pass what `shingles` gives; of 32 `bits` the high half of each hash.
+
+    A half may then stand twice in a set, once for each of two shingles that share it.
+    """
+    n, longest = len(offsets) - 1, int(np.max(np.diff(offsets), initial=0))
+    found, words = np.empty((n, len(permutations.a)), np.uint32), np.empty(n, np.int64)
+    digests, ends = np.empty(n, np.uint64), np.zeros(n + 1, np.int64)
+    sets: npt.NDArray[np.unsignedinteger] = np.empty(
+        int(offsets[-1] - offsets[0]), np.uint32 if bits == 32 else np.uint64
+    )
+    _signatures_and_sets(
+        frozen(data), frozen(offsets), ngram, permutations.sha1, folding(normal), scratch_for(offsets),
+        _keys(offsets), frozen(permutations.a), frozen(permutations.b), found, words, digests,
+        np.empty(longest + 64, np.uint64), sets, ends,
+    )  # fmt: skip
+    return Signed(found, words, digests), Sets(sets[: ends[-1]], ends)
+
+
 def sign(
     hashes: npt.NDArray[np.uint64], offsets: npt.NDArray[np.int64], permutations: Permutations
 ) -> npt.NDArray[np.uint32]:
@@ -152,6 +186,23 @@ def _signatures(
         n, m = shingle(data, offsets, row, ngram, sha1, folding, scratch)
         words[row], digests[row] = n, digest(scratch.words, n)
         sign_one(scratch.shingles, 0, m, keys, a, b, out[row])
+
+
+@nb.njit(nogil=True, cache=True)
+def _signatures_and_sets(
+    data: Bytes, offsets: Longs, ngram: int, sha1: bool, folding: Folding, scratch: Scratch,
+    keys: Signatures, a: Hashes, b: Hashes, out: Signatures, words: Longs, digests: Hashes,
+    room: Hashes, sets: Hashes, ends: Longs,
+) -> None:  # fmt: skip
+    shift = u64(64 - 8 * sets.itemsize)
+    for row in range(len(out)):
+        n, m = shingle(data, offsets, row, ngram, sha1, folding, scratch)
+        words[row], digests[row] = n, digest(scratch.words, n)
+        sign_one(scratch.shingles, 0, m, keys, a, b, out[row])
+        size, begin = distinct(scratch.shingles, m, scratch.counts, room, 0), ends[row]
+        for i in range(size):
+            sets[begin + i] = room[i] >> shift
+        ends[row + 1] = begin + size
 
 
 @nb.njit(nogil=True, cache=True)

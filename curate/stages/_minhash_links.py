@@ -13,7 +13,6 @@ Orders = npt.NDArray[np.uint64]
 Longs = npt.NDArray[np.int64]
 
 UNIT_BITS = np.uint64(40)  # an order is unit << 40 | the row's place in it
-IN_MEMORY_BYTES = 64 << 20  # larger arrays lie on disk
 CHUNK = 1 << 20  # documents written at once
 MIX, STEP = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x9E3779B97F4A7C15)
 
@@ -51,17 +50,16 @@ class Places:
     """Orders of linked documents as places in one array, without gaps between units."""
 
     def __init__(self, tables: Iterator[pa.Table]) -> None:
-        last: dict[int, int] = {}
+        sizes = np.zeros(0, np.int64)  # by unit
         for table in tables:
             for name in ("a", "b"):
                 units, places = _split(table[name].to_numpy())
-                found, index = np.unique(units, return_inverse=True)
-                top = np.zeros(len(found), np.int64)
-                np.maximum.at(top, index, places)
-                for unit, place in zip(found.tolist(), top.tolist(), strict=True):
-                    last[unit] = max(place, last.get(unit, 0))
-        self._units = np.array(sorted(last), np.int64)
-        self._starts = np.cumsum([0, *(last[unit] + 1 for unit in sorted(last))])
+                sizes = np.append(
+                    sizes, np.zeros(max(0, int(units.max(initial=-1)) + 1 - len(sizes)), np.int64)
+                )
+                np.maximum.at(sizes, units, places + 1)
+        self._units = np.flatnonzero(sizes)
+        self._starts = np.append(0, np.cumsum(sizes[self._units]))
 
     @property
     def count(self) -> int:
@@ -92,12 +90,12 @@ def array(path: Path, size: int, dtype: npt.DTypeLike, on_disk: bool) -> npt.NDA
 
 
 class Components:
-    """Which linked documents hang together. Two numbers per document, on disk where they are many."""
+    """Which linked documents hang together. Two numbers per document, on disk where `memory` bytes do not hold them."""
 
-    def __init__(self, places: Places, scratch: Path) -> None:
+    def __init__(self, places: Places, scratch: Path, memory: int) -> None:
         self.count = self.linked = self.largest = 0
         self._places = places
-        on_disk = places.count * 16 > IN_MEMORY_BYTES
+        on_disk = places.count * 16 > memory
         self._parent, self._sizes = (
             array(scratch / name, places.count, np.int64, on_disk) for name in ("parent", "sizes")
         )

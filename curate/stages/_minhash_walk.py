@@ -11,9 +11,8 @@ import pyarrow as pa
 from curate.schema import text_buffers
 from curate.stages._minhash_links import array
 
-MEMORY_BYTES = 192 << 20  # of kept documents; arrays that grow beyond lie on disk
 DTYPES = {
-    "order": np.uint64, "size": np.int64, "seen": np.int64, "found": np.int64, "shingles": np.uint64,
+    "order": np.uint64, "size": np.int64, "seen": np.int64, "found": np.int64, "shingles": np.uint32,
     "shingle_end": np.int64, "words": np.uint64, "word_end": np.int64, "ids": np.uint8, "id_end": np.int64,
     "keys": np.uint64, "heads": np.int64, "kept": np.int64, "next": np.int64, "slot": np.int64, "jaccard": np.float64,
 }  # fmt: skip
@@ -34,25 +33,30 @@ FATE = pa.schema(
 )
 
 
-def packed(hashes: npt.NDArray[np.uint64], offsets: npt.NDArray[np.int64]) -> pa.Array:
+def packed(hashes: npt.NDArray[np.unsignedinteger], offsets: npt.NDArray[np.int64]) -> pa.Array:
     """Sets of numbers as bytes, large_binary (n,)."""
-    cut = pa.py_buffer(np.ascontiguousarray(offsets * 8))
+    cut = pa.py_buffer(np.ascontiguousarray(offsets * hashes.itemsize))
     return pa.Array.from_buffers(
         pa.large_binary(), len(offsets) - 1, [None, cut, pa.py_buffer(np.ascontiguousarray(hashes))]
     )
 
 
-def unpacked(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+def unpacked(column: pa.ChunkedArray, kind: npt.DTypeLike = np.uint64) -> tuple[Any, npt.NDArray[np.int64]]:
     """What `packed` took; the offsets begin where the first set does."""
     data, offsets = text_buffers(column)
-    return data[: len(data) // 8 * 8].view(np.uint64), offsets // 8
+    size = np.dtype(kind).itemsize
+    return data[: len(data) // size * size].view(kind), offsets // size
 
 
 class Walk:
-    """Decides every document of a range of components, table by table."""
+    """Decides every document of a range of components, table by table.
+
+    Kept documents lie in arrays that grow, on disk where `memory` bytes do not hold them. Sets are of 32-bit numbers, or
+    of those that an index has.
+    """
 
     def __init__(
-        self, threshold: float, most_novel: int, verify: bool, scratch: Path, memory: int = MEMORY_BYTES
+        self, threshold: float, most_novel: int, verify: bool, scratch: Path, memory: int, wide: bool = False
     ) -> None:
         from curate.kernels.clusters import State
 
@@ -60,7 +64,8 @@ class Walk:
         self._scratch, self._memory, self._files = scratch, memory, 0
         self._on_disk: dict[str, Path] = {}
         lengths = dict.fromkeys(TABLE, 1 << 12)
-        arrays = {name: np.zeros(lengths.get(name, 256), kind) for name, kind in DTYPES.items()}
+        self._dtypes = DTYPES | ({"shingles": np.uint64} if wide else {})
+        arrays = {name: np.zeros(lengths.get(name, 256), kind) for name, kind in self._dtypes.items()}
         self._state = State(counts=np.zeros(11, np.int64), **arrays)
         self.dropped = 0
 
@@ -68,7 +73,7 @@ class Walk:
         """Fates (FATE) of documents dropped among these, and of documents kept for others whose component is complete."""
         from curate.kernels.clusters import walk
 
-        documents = _documents(table)
+        documents = _documents(table, self._dtypes["shingles"])
         kept_of, jaccard = np.empty(table.num_rows, np.int64), np.empty(table.num_rows)
         at = 0
         while (at := walk(documents, at, *self._rules, self._state, kept_of, jaccard)) < table.num_rows:
@@ -148,7 +153,7 @@ class Walk:
         return needed | {n: int(counts[used[n]] + offsets[n][at + 1] - offsets[n][at]) for n in HEAPS}
 
     def _array(self, name: str, size: int) -> npt.NDArray[Any]:
-        dtype = np.dtype(DTYPES[name])
+        dtype = np.dtype(self._dtypes[name])
         held = sum(getattr(self._state, n).nbytes for n in DTYPES if n not in self._on_disk and n != name)
         on_disk = held + size * dtype.itemsize > self._memory
         if old := self._on_disk.pop(name, None):
@@ -159,11 +164,11 @@ class Walk:
         return array(self._on_disk.get(name, self._scratch), size, dtype, on_disk)
 
 
-def _documents(table: pa.Table) -> Any:
+def _documents(table: pa.Table, kind: npt.DTypeLike) -> Any:
     from curate.kernels.clusters import Documents
     from curate.kernels.strings import frozen
 
-    shingles, words = unpacked(table["shingles"]), unpacked(table["words"])
+    shingles, words = unpacked(table["shingles"], kind), unpacked(table["words"])
     bands, starts = unpacked(table["bands"])
     whole = bands[starts[0] : starts[-1]].reshape(table.num_rows, -1)
     columns = (table[name].to_numpy() for name in ("component", "order", "digest"))

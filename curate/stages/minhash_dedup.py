@@ -224,7 +224,7 @@ def band(task: Task, inputs: Inputs, out: Out, config: Config) -> Mapping[str, i
 
 def component(task: Task, inputs: Inputs, out: Out, config: Config) -> Mapping[str, int]:
     """Over all links: which component each linked document is of."""
-    components = Components(Places(new_links(inputs.merged())), out.scratch)
+    components = Components(Places(new_links(inputs.merged())), out.scratch, out.memory)
     for table in new_links(inputs.merged()):
         components.link(table)
     candidates = Candidates(inputs.merged()) if config.index else None
@@ -263,7 +263,9 @@ def gather(task: Task, inputs: Inputs, out: Out, config: Config) -> Mapping[str,
 def cluster(task: Task, inputs: Inputs, out: Out, config: Config) -> Mapping[str, int]:
     """Per range of components: each document that goes, with who is kept; each one kept for others, with how many."""
     novel = config.verify.max_novel_tokens if isinstance(config.verify, Novel) else -1
-    walk = Walk(config.threshold, novel, config.verify is not False, out.scratch)
+    walk = Walk(
+        config.threshold, novel, config.verify is not False, out.scratch, out.memory, config.index is not None
+    )
     known = Known(Index(config.index), inputs.merged(), out.write) if config.index else None
     for table in tables(walk, known.others() if known else inputs.merged()):
         out.write(table)
@@ -303,7 +305,7 @@ def _reasons(dropped: pa.RecordBatch, lost: pa.Table, config: Config) -> Mapping
 
 
 minhash_dedup = global_stage(
-    "minhash_dedup", version=1, config=Config, reads=columns_read, libraries=libraries,
+    "minhash_dedup", version=2, config=Config, reads=columns_read, libraries=libraries,
     writes={"minhash_dedup_cluster_size": pa.int64(), "minhash_dedup_cluster_id": pa.string()},
     phases=[
         Phase(sign, "units", ("key", "rank", "order")), Phase(band, "ranges", ("a", "b")),
@@ -344,34 +346,27 @@ class Signer:
 
     def of(self, batch: pa.RecordBatch, sets: bool) -> Signed:
         """Keys of the documents of a batch without null texts; with `sets` what is compared as well."""
-        from curate.kernels.minhash import Signed as Signatures
-        from curate.kernels.minhash import band_keys, sign, signatures
+        from curate.kernels.minhash import band_keys, signatures, signatures_and_sets
         from curate.kernels.shingles import shingles
 
         config, column = self.config, batch.column("text")
         data, offsets = text_buffers(column)
-        # with SHA-1 in it where the scheme has that: an index makes signatures of these
-        found = shingles(data, offsets, config.ngram, self._normal, self._permutations.sha1) if sets else None
-        if found and not self._permutations.sha1:
-            signed = Signatures(
-                sign(found.hashes, found.offsets, self._permutations), found.words, found.digests
-            )
+        how = self._permutations, config.ngram, self._normal
+        shingle_sets = word_sets = packed(np.empty(0, np.uint64), np.zeros(batch.num_rows + 1, np.int64))
+        if sets:
+            signed, found = signatures_and_sets(data, offsets, *how, bits=64 if config.index else 32)
+            shingle_sets = packed(*found)
         else:
-            signed = signatures(data, offsets, self._permutations, config.ngram, self._normal)
+            signed = signatures(data, offsets, *how)
+        if sets and isinstance(config.verify, Novel):
+            words = shingles(data, offsets, 1, self._normal)
+            word_sets = packed(words.hashes, words.offsets)
         digest = signed.digests.copy()
         for row in np.flatnonzero(signed.words == 0):
             digest[row] = xxhash.xxh3_64_intdigest(data[offsets[row] : offsets[row + 1]].tobytes())
         keys, short = band_keys(signed.signatures, self._bands, self._rows), signed.words < config.ngram
         keys[short] = digest[short, None]
-        empty = packed(np.empty(0, np.uint64), np.zeros(batch.num_rows + 1, np.int64))
-        words = (
-            shingles(data, offsets, 1, self._normal) if isinstance(config.verify, Novel) and sets else None
-        )
-        return Signed(
-            keys, digest, short,
-            packed(found.hashes, found.offsets) if found else empty,
-            packed(words.hashes, words.offsets) if words else empty,
-        )  # fmt: skip
+        return Signed(keys, digest, short, shingle_sets, word_sets)
 
 
 def scoped(keys: npt.NDArray[np.uint64], batch: pa.RecordBatch, config: Config) -> npt.NDArray[np.uint64]:

@@ -14,7 +14,6 @@ from curate.errors import ConfigError, DataError
 from curate.schema import text_buffers
 from curate.stage import Task
 from curate.stages import minhash_dedup as stage
-from curate.stages._minhash_walk import Walk
 from curate.stages.minhash_dedup import Config, Highest, Novel, check_header, minhash_dedup, notes, plan_of
 
 DATA = Path(__file__).parents[2].parent / "shared/data"
@@ -47,8 +46,9 @@ class Source:
 class Sink:
     """Collects what a phase writes."""
 
-    def __init__(self, scratch):
-        self.scratch, self.tables, self.kept, self.dropped = scratch, [], [], []
+    def __init__(self, scratch, memory=1 << 28):
+        self.scratch, self.memory = scratch, memory
+        self.tables, self.kept, self.dropped = [], [], []
 
     def write(self, table):
         self.tables.append(table)
@@ -65,7 +65,7 @@ class Sink:
         return shuffle.sort(table, key) if table is not None else None
 
 
-def dedup(units, config, scratch, ranges=1):
+def dedup(units, config, scratch, ranges=1, memory=1 << 28):
     """Run all phases; returns kept and dropped rows, and the counts of all phases."""
     batches = []
     for number, unit in enumerate(units):
@@ -73,7 +73,7 @@ def dedup(units, config, scratch, ranges=1):
         batches.append([pa.RecordBatch.from_pylist(rows[i : i + 50], SHAPE) for i in range(0, len(rows), 50)])
     records, counts = None, {}
     for phase in minhash_dedup.phases[:-1]:
-        sink = Sink(scratch)
+        sink = Sink(scratch, memory)
         if phase.over == "units":
             tasks = [Source(unit, of_unit(records, i)) for i, unit in enumerate(batches)]
         elif records is None:
@@ -243,14 +243,12 @@ def test_a_component_on_disk_is_walked_as_one_in_memory(versions, tmp_path, monk
     config = Config(threshold=0.7, **ALL_BANDS)
     in_memory = dedup([rows + versions], config, tmp_path)
     assert in_memory[2]["largest_component"] >= 300
-    from curate.stages import _minhash_links, _minhash_walk
+    from curate.stages import _minhash_walk
 
-    on_disk = []
-    monkeypatch.setattr(_minhash_links, "IN_MEMORY_BYTES", 0)
-    monkeypatch.setattr(stage, "Walk", lambda *rest: Walk(*rest, memory=1 << 16))
-    real = _minhash_walk.array
+    on_disk, real = [], _minhash_walk.array
     monkeypatch.setattr(_minhash_walk, "array", lambda *rest: on_disk.append(rest[-1]) or real(*rest))
-    assert dedup([rows + versions], config, tmp_path) == in_memory
+    assert dedup([rows + versions], config, tmp_path, memory=1 << 12) == in_memory
+    assert (tmp_path / "parent").exists()
     assert any(on_disk)
     assert list(tmp_path.glob("shingles-*"))
 
