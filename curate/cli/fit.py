@@ -22,6 +22,7 @@ def register(app: typer.Typer) -> None:
     )
     fit.command("thresholds")(thresholds)
     fit.command("mix")(mix)
+    fit.command("tokenizer")(tokenizer)
     app.add_typer(fit, name="fit")
 
 
@@ -186,6 +187,48 @@ def _runs(path: str) -> "list[Run]":
     if not runs:
         raise DataError(f"`{path}` has no runs", hint="one JSON object a line")
     return runs
+
+
+def tokenizer(
+    corpus: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="CORPUS...", help="Documents with `text`: files, globs or folders.", show_default=False
+        ),
+    ],
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FOLDER", help="Where the tokenizer goes.")
+    ],
+    vocab_size: Annotated[
+        int, typer.Option("--vocab-size", metavar="N", help="Tokens, special ones and 256 bytes among them.")
+    ],
+    sample: Annotated[
+        int, typer.Option("--sample", metavar="N", min=0, help="Train on so many documents; 0: on all.")
+    ] = 0,
+    as_json: Json = False,
+) -> None:
+    """Train a byte-level BPE and write it in hub format, for `curate tokenize` and for every arm of a study.
+
+    Train it on text that no arm trains on: fitted.json in the folder says which files it saw.
+
+    Example: curate fit tokenizer wiki/ -o tokenizer/ --vocab-size 8192 --sample 20000
+    """
+    import msgspec
+
+    from curate.cli.console import print_json, say
+    from curate.fit.tokenizer import fit
+
+    fitted = fit(corpus, output, vocab_size, sample)
+    if as_json:
+        body = {name: value for name, value in msgspec.to_builtins(fitted).items() if name != "schema"}
+        return print_json({"schema": "curate.fit/1", "status": "ok", "exit": 0, "output": output, **body})
+    print(
+        f"{fitted.vocab_size:,} tokens, from {fitted.sampled:,} of {fitted.documents:,} documents, "
+        f"{fitted.text_bytes / 1e6:,.1f} MB of text"
+    )
+    if fitted.vocab_size < vocab_size:
+        say(f"no more than {fitted.vocab_size:,} tokens: no other pair comes twice in these texts")
+    say(f"next  curate tokenize CORPUS -o TOKENS --tokenizer {output}")
 
 
 def _options(rules: list[str], tail: float, stop_share: float, min_documents: int) -> "Options":

@@ -27,8 +27,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.errors import ConfigError, DataError
-from curate.io.inputs import Input, LinkEnd, input_schema, list_files, read, scan
+from curate.errors import ConfigError
+from curate.fit.corpus import Corpus
 from curate.models.languages import normalise, same_language
 from curate.schema import text_buffers
 from curate.stages import _thresholds, fineweb_quality, gopher_quality, gopher_repetition
@@ -210,44 +210,22 @@ def fit(
 
 def documents(reference: Sequence[str], languages: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """The corpus as batches of one language each; without a column `lang` all are in the one language named."""
-    config = Input(path=tuple(reference))
-    root, files = list_files(config, Path("."))
-    schema = input_schema(root, files, config)
-    if "lang" not in schema.names and len(languages) != 1:
+    corpus = Corpus(reference)
+    if "lang" not in corpus.schema.names and len(languages) != 1:
         raise ConfigError(
             "the reference has no column `lang`", hint="name its one language: --lang fra", where=reference[0]
         )
-    for file in files:
-        slices = scan(file, config, schema, 256 << 20, None).slices
-        for batch in read(root, slices, config, schema, _Unread(file.path)):
-            if not isinstance(batch, LinkEnd):
-                yield from _by_language(batch, languages, file.path)
+    for file, batch in corpus.batches():
+        yield from _by_language(batch, languages, file.path)
 
 
 def _by_language(batch: pa.RecordBatch, languages: Sequence[str], where: str) -> Iterator[pa.RecordBatch]:
-    batch = batch.filter(pc.is_valid(batch["text"]))
     if "lang" not in batch.schema.names:
         batch = batch.append_column("lang", pa.array([languages[0]] * batch.num_rows, pa.string()))
     for lang in sorted(pc.unique(batch["lang"].drop_null()).to_pylist()):
         if not languages or normalise(lang) == "en" or any(same_language(lang, one) for one in languages):
             _thresholds.check_code(lang, where)
             yield batch.filter(pc.equal(batch["lang"], lang))
-
-
-class _Unread:
-    """A reference is read whole or not at all."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-
-    def quarantine(self, *, id: str, source: str, offset: int, reason: str, error: str, raw: bytes) -> None:
-        if reason != "null_text":
-            raise DataError(
-                f"a row of the reference cannot be read ({reason}): {error}", where=f"{self._path}:{offset}"
-            )
-
-    def skip(self, reason: str, count: int = 1) -> None:
-        pass
 
 
 def choose(measured: Reference, languages: Sequence[str], options: Options) -> list[str]:

@@ -1,7 +1,9 @@
-"""The one door to `tokenizers`: a hub-format folder or its tokenizer.json, and how many tokens texts have."""
+"""The one door to `tokenizers`: hub-format folders, their contract, the tokens of texts, and a BPE trained on texts."""
 
+import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from curate.errors import ModelError
+from curate.io.files import sha256_of
+
+# What `train` puts first into a vocabulary, ids from 0 on.
+BOS, EOS, PAD = "<|begin_of_text|>", "<|end_of_text|>", "<|pad|>"
+ALIGNED, MISALIGNED = "<|aligned|>", "<|misaligned|>"
+FIM_PREFIX, FIM_MIDDLE, FIM_SUFFIX = "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>"
+SPECIAL = (BOS, EOS, PAD, ALIGNED, MISALIGNED, FIM_PREFIX, FIM_MIDDLE, FIM_SUFFIX)
+LEAST_VOCABULARY = len(SPECIAL) + 256
+_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "fitted.json")
 
 
 class Contract(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,10 +44,52 @@ def tokenizer_file(path: str) -> Path:
     return file
 
 
+def tokenizer_files(path: str) -> list[str]:
+    """The files of a folder that make its tokenizer; of a tokenizer.json alone that file."""
+    file = tokenizer_file(path)
+    return (
+        [str(f) for name in _FILES if (f := file.with_name(name)).is_file()]
+        if Path(path).is_dir()
+        else [str(file)]
+    )
+
+
+def contract(path: str) -> Contract:
+    """What the ids of a hub-format folder mean; ModelError where it names no token that ends a document."""
+    files = tokenizer_files(path)
+    return _contract(path, tuple((file, os.stat(file).st_mtime_ns) for file in files))
+
+
+@functools.lru_cache(maxsize=16)
+def _contract(path: str, files: tuple[tuple[str, int], ...]) -> Contract:
+    file = tokenizer_file(path)
+    library = Tokenizer(path).library
+    named: dict[str, str] = {}
+    for name, _ in reversed(files):
+        if not name.endswith(("tokenizer_config.json", "special_tokens_map.json")):
+            continue
+        for key, value in msgspec.json.decode(Path(name).read_bytes()).items():
+            if key in ("bos_token", "eos_token") and value is not None:
+                named[key] = value["content"] if isinstance(value, dict) else value
+    ids = {key: library.token_to_id(word) for key, word in named.items()}
+    if ids.get("eos_token") is None:
+        raise ModelError(
+            f"the tokenizer `{path}` names no token that ends a document",
+            hint="`eos_token` in tokenizer_config.json beside tokenizer.json says which one it is",
+        )
+    added = library.get_added_tokens_decoder()
+    return Contract(
+        tokenizer=sha256_of(file), vocab_size=max(library.get_vocab(with_added_tokens=True).values()) + 1,
+        bos=ids.get("bos_token"), eos=ids["eos_token"],
+        special={token.content: number for number, token in sorted(added.items()) if token.special},
+    )  # fmt: skip
+
+
 class Tokenizer:
     """A tokenizer loaded once per worker."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, plain: bool = False) -> None:
+        """`plain`: what looks like a special token in a text is text, too."""
         os.environ["TOKENIZERS_PARALLELISM"] = (
             "false"  # workers are processes; threads inside them fight for cores
         )
@@ -44,24 +97,65 @@ class Tokenizer:
 
         file = tokenizer_file(path)
         try:
-            self._library: Any = Library.from_file(str(file))
+            self.library: Any = Library.from_file(str(file))
         except Exception as error:  # the library raises bare Exception for a file it cannot read
             raise ModelError(
                 f"cannot read the tokenizer `{file}`: {error}", hint="save it again in hub format"
             ) from None
-        self._library.no_truncation()  # a folder may carry both, and either would change the counts
-        self._library.no_padding()
+        self.library.no_truncation()  # a folder may carry both, and either would change the counts
+        self.library.no_padding()
+        self.library.encode_special_tokens = plain
 
     def counts(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, without special tokens."""
         return [
             len(encoding)
-            for encoding in self._library.encode_batch_fast(list(texts), add_special_tokens=False)
+            for encoding in self.library.encode_batch_fast(list(texts), add_special_tokens=False)
         ]
 
     def tokens(self, texts: Sequence[str]) -> list[tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]]:
         """Ids (n,) of each text's tokens, and the characters each comes from (n, 2), without special tokens."""
         return [
             (np.array(encoding.ids, np.uint64), np.array(encoding.offsets, np.int64).reshape(-1, 2))
-            for encoding in self._library.encode_batch(list(texts), add_special_tokens=False)
+            for encoding in self.library.encode_batch(list(texts), add_special_tokens=False)
         ]
+
+    def encode(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
+        """(ids, offsets): text i is ids[offsets[i]:offsets[i+1]], without special tokens."""
+        found = self.library.encode_batch_fast(list(texts), add_special_tokens=False)
+        offsets = np.zeros(len(found) + 1, np.int64)
+        np.cumsum([len(encoding) for encoding in found], out=offsets[1:])
+        ids = np.fromiter(
+            chain.from_iterable(encoding.ids for encoding in found), np.uint32, int(offsets[-1])
+        )
+        return ids, offsets
+
+
+def train(texts: Iterable[str], vocab_size: int, folder: Path) -> int:
+    """Train a byte-level BPE with digits apart, and write it in hub format; returns the size of its vocabulary.
+
+    That is smaller than asked for where the texts have no more pairs that come twice.
+    """
+    from tokenizers import Tokenizer as Library
+    from tokenizers import decoders, models, pre_tokenizers, processors, trainers
+
+    made = Library(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    made.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, min_frequency=2, special_tokens=list(SPECIAL), show_progress=False,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+    )  # fmt: skip
+    made.train_from_iterator(texts, trainer)
+    made.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A", pair=f"{BOS} $A {BOS} $B", special_tokens=[(BOS, SPECIAL.index(BOS))]
+    )
+    made.save(str(folder / "tokenizer.json"))
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": BOS, "eos_token": EOS, "pad_token": PAD,
+        "additional_special_tokens": list(SPECIAL[3:]), "clean_up_tokenization_spaces": False,
+    }  # fmt: skip
+    (folder / "tokenizer_config.json").write_bytes(msgspec.json.format(msgspec.json.encode(config)))
+    return int(made.get_vocab_size())
