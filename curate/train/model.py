@@ -146,8 +146,13 @@ def save(model: Any, tokenizer: Path, target: Path) -> None:
             if file.is_file():
                 (target / file.name).write_bytes(file.read_bytes())
     if (target / "tokenizer.json").is_file() and not (target / "tokenizer_config.json").is_file():
-        said = {"tokenizer_class": _TOKENIZER_CLASS}
-        (target / "tokenizer_config.json").write_bytes(msgspec.json.encode(said))
+        said = msgspec.json.decode((target / "tokenizer.json").read_bytes())
+        words = {token["id"]: token["content"] for token in said.get("added_tokens", ())}
+        ids = {"bos_token": model.config.bos_token_id, "eos_token": model.config.eos_token_id}
+        named = {key: words[number] for key, number in ids.items() if number in words}
+        (target / "tokenizer_config.json").write_bytes(
+            msgspec.json.encode({"tokenizer_class": _TOKENIZER_CLASS, **named})
+        )
 
 
 @contextlib.contextmanager
