@@ -53,13 +53,26 @@ class Tables(NamedTuple):
     word_ngrams: int
 
 
+# A cache's entry: the word in four numbers, padded with NUL, which no word holds; its hash; the rows in its sum; from
+# _SUM on the sum. Two lines of memory side by side where the model has 16 dimensions.
+_HASH, _COUNT, _SUM = 4, 5, 16
+
+
 class Cache(NamedTuple):
     """Sums of words seen, direct-mapped by the word's own bytes (compared whole, so no hash can lie)."""
 
-    keys: Words  # (slots, 4): the word, padded with NUL, which no word holds
-    hashes: npt.NDArray[np.uint32]
-    counts: Longs  # rows in the sum
-    sums: Floats  # (slots, dim)
+    entries: Words  # (slots, width / 2)
+    sums: Floats  # (slots, width): the same memory
+
+
+def new_cache(size: int, dim: int) -> Cache:
+    """An empty one of at most `size` bytes, a power of two of entries (256 at least)."""
+    width = -(-(_SUM + dim) // 16) * 16
+    slots = 1 << max(size // (4 * width), 256).bit_length() - 1
+    memory = np.zeros(slots * width * 4 + 64, np.uint8)
+    begin = -memory.ctypes.data % 64
+    entries = memory[begin : begin + slots * width * 4].reshape(slots, width * 4)
+    return Cache(entries.view(np.uint64), entries.view(np.float32))
 
 
 class Scratch(NamedTuple):
@@ -69,8 +82,7 @@ class Scratch(NamedTuple):
     running: Words  # (word_ngrams,): hash of the last d + 1 words
     text: Bytes  # <word>
     pending: Longs  # rows to add
-    words: Floats  # (1, dim): sum of a new word
-    word: Floats  # (dim,): the same
+    word: Floats  # (dim,): sum of a new word
 
 
 @inlined
@@ -182,12 +194,28 @@ def _bucket_row(bucket: np.uint64, tables: Tables) -> tuple[np.int64, np.int64]:
 
 
 @inlined
-def _add(into: Floats, matrix: Floats, row: int) -> None:
-    dim = into.shape[0]
+def _add(into: Floats, matrix: Floats, row: int, column: int = 0) -> None:
+    """into += matrix[row, column:], as far as it goes."""
+    dim, start = into.shape[0], row * matrix.shape[1] + column
     for q in range(0, dim - dim % 8, 8):
-        add8(into, q, matrix, row * dim + q)
+        add8(into, q, matrix, start + q)
     for q in range(dim - dim % 8, dim):
-        into[q] += matrix[row, q]
+        into[q] += matrix[row, column + q]
+
+
+@inlined
+def _holds(cache: Cache, slot: int, keys: Words) -> bool:
+    entry = cache.entries[slot]
+    return bool(entry[0] == keys[0] and entry[1] == keys[1] and entry[2] == keys[2] and entry[3] == keys[3])
+
+
+@inlined
+def _put(cache: Cache, slot: int, keys: Words, hashed: np.uint32, rows: int, word: Floats) -> None:
+    for i in range(4):
+        cache.entries[slot, i] = keys[i]
+    cache.entries[slot, _HASH], cache.entries[slot, _COUNT] = hashed, rows
+    for q in range(word.shape[0]):
+        cache.sums[slot, _SUM + q] = word[q]
 
 
 @looped
@@ -283,11 +311,11 @@ def _add_word_ngrams(hashed: np.uint32, tables: Tables, running: Words, seen: in
 
 @looped
 def _sum_document(
-    data: Bytes, at: int, end: int, tables: Tables, cache: Cache, scratch: Scratch, into: Floats
+    data: Bytes, at: int, end: int, tables: Tables, near: Cache, far: Cache, scratch: Scratch, into: Floats
 ) -> int:
     """Sum of the document's rows, the end-of-sentence token's included; returns how many."""
     keys, running, word = scratch.keys, scratch.running, scratch.word
-    mask = cache.keys.shape[0] - 1
+    near_mask, far_mask = near.entries.shape[0] - 1, far.entries.shape[0] - 1
     added, seen = 0, 0
     while at < end:
         length = _word_length(data, at, end, keys)
@@ -296,34 +324,27 @@ def _sum_document(
             continue
         start, at = at, at + length
         mixed = keys[0] * _MIX + keys[1] * _MIX_1 + keys[2] * _MIX_2 + keys[3] * _MIX_3
-        slot = np.int64(mixed >> u64(40)) & mask
-        found = (
-            length <= WIDEST_KEY
-            and cache.keys[slot, 0] == keys[0]
-            and cache.keys[slot, 1] == keys[1]
-            and cache.keys[slot, 2] == keys[2]
-            and cache.keys[slot, 3] == keys[3]
-        )
-        if found:
-            hashed = cache.hashes[slot]
-            added += cache.counts[slot]
-            _add(into, cache.sums, slot)
-        else:
+        place = np.int64(mixed >> u64(40))
+        slot, far_slot = place & near_mask, place & far_mask
+        if length > WIDEST_KEY or not _holds(near, slot, keys):
             if length == 4 and keys[0] == _EOS_KEY:  # written out, it ends the line as a newline does
                 break
-            hashed = _fnv(data, start, at)
-            rows = _sum_word(data, start, at, hashed, tables, scratch, word)
-            if rows < 0:
-                continue
-            added += rows
-            _add(into, scratch.words, 0)
-            if length <= WIDEST_KEY:
-                for i in range(4):
-                    cache.keys[slot, i] = keys[i]
-                cache.hashes[slot] = hashed
-                cache.counts[slot] = rows
-                for q in range(into.shape[0]):
-                    cache.sums[slot, q] = word[q]
+            if length <= WIDEST_KEY and _holds(far, far_slot, keys):
+                for i in range(far.entries.shape[1]):
+                    near.entries[slot, i] = far.entries[far_slot, i]
+            else:
+                hashed = _fnv(data, start, at)
+                rows = _sum_word(data, start, at, hashed, tables, scratch, word)
+                if rows < 0:
+                    continue
+                _put(near, slot, keys, hashed, rows, word)
+                if length > WIDEST_KEY:
+                    near.entries[slot, 0] = u64(0)  # found by nobody
+                else:
+                    _put(far, far_slot, keys, hashed, rows, word)
+        hashed = u32(near.entries[slot, _HASH])
+        added += np.int64(near.entries[slot, _COUNT])  # type: ignore[assignment]
+        _add(into, near.sums, slot, _SUM)
         if tables.word_ngrams > 1:
             added += _add_word_ngrams(hashed, tables, running, seen, into)
             seen += 1
@@ -339,10 +360,11 @@ def _sum_document(
 
 @looped
 def _fill(
-    data: Bytes, offsets: Longs, tables: Tables, cache: Cache, scratch: Scratch, hidden: Floats, known: Flags
-) -> None:
+    data: Bytes, offsets: Longs, tables: Tables, near: Cache, far: Cache, scratch: Scratch, hidden: Floats,
+    known: Flags,
+) -> None:  # fmt: skip
     for d in range(offsets.shape[0] - 1):
-        added = _sum_document(data, offsets[d], offsets[d + 1], tables, cache, scratch, hidden[d])
+        added = _sum_document(data, offsets[d], offsets[d + 1], tables, near, far, scratch, hidden[d])
         if added > 0:
             known[d] = True
             scale = f32(1.0 / added)
@@ -350,25 +372,26 @@ def _fill(
                 hidden[d, q] *= scale
 
 
-def hidden_vectors(data: Bytes, offsets: Longs, tables: Tables, cache: Cache) -> tuple[Floats, Flags]:
+def hidden_vectors(
+    data: Bytes, offsets: Longs, tables: Tables, near: Cache, far: Cache
+) -> tuple[Floats, Flags]:
     """Mean of each document's rows.
 
     data, offsets  documents as `schema.text_buffers` gives them, n of them
+    near, far      sums of words seen; what is not in the small one is looked for in the large one
     Returns float32 (n, dim) and bool (n,): false where no word, n-gram or end token is known to the model.
     """
     n, dim = offsets.shape[0] - 1, tables.rows.shape[1]
     hidden = np.zeros((n, dim), np.float32)
     known = np.zeros(n, np.bool_)
-    words = np.zeros((1, dim), np.float32)
     scratch = Scratch(
         keys=np.zeros(4, np.uint64),
         running=np.zeros(max(tables.word_ngrams, 1), np.uint64),
         text=np.empty(2 + int(np.diff(offsets).max(initial=0)), np.uint8),
         pending=np.zeros(1024, np.int64),
-        words=words,
-        word=words[0],
+        word=np.zeros(dim, np.float32),
     )
-    _fill(data, offsets, tables, cache, scratch, hidden, known)
+    _fill(data, offsets, tables, near, far, scratch, hidden, known)
     return hidden, known
 
 

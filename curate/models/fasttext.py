@@ -27,8 +27,8 @@ from curate.errors import ModelError
 from curate.models.fasttext_file import Dense, Dictionary, Quantised, read
 
 FORMAT = 3  # of the converted folder; a change leaves old ones unused
-_CACHE_BYTES = 1 << 22  # of word sums, per worker
-_CACHE_SLOTS = 1 << 14  # at most: what stays in a core's own cache is faster than a few more hits
+# Word sums that a worker keeps: the small cache stays in a core's own, the large one answers for most of its misses.
+_NEAR_BYTES, _FAR_BYTES = 1 << 20, 1 << 25
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -50,7 +50,7 @@ class Model:
     """A mapped classifier with this worker's cache of word sums. Not for two threads at once."""
 
     def __init__(self, header: Header, arrays: dict[str, npt.NDArray[Any]]) -> None:
-        from curate.kernels.fasttext import Cache, Tables
+        from curate.kernels.fasttext import Tables, new_cache
 
         self.header = header
         self.labels = header.labels
@@ -70,13 +70,7 @@ class Model:
             word_ngrams=header.word_ngrams,
         )
         dim = self._output.shape[1]
-        slots = 1 << min(max(_CACHE_BYTES // (4 * dim), 256), _CACHE_SLOTS).bit_length() - 1
-        self._cache = Cache(
-            keys=np.zeros((slots, 4), np.uint64),
-            hashes=np.zeros(slots, np.uint32),
-            counts=np.zeros(slots, np.int64),
-            sums=np.zeros((slots, dim), np.float32),
-        )
+        self._near, self._far = new_cache(_NEAR_BYTES, dim), new_cache(_FAR_BYTES, dim)
 
     def predict(
         self, data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]
@@ -89,7 +83,9 @@ class Model:
         from curate.kernels.fasttext import hidden_vectors
         from curate.kernels.fasttext_output import predict_flat, predict_tree
 
-        hidden, known = hidden_vectors(_read_only(data), _read_only(offsets), self._tables, self._cache)
+        hidden, known = hidden_vectors(
+            _read_only(data), _read_only(offsets), self._tables, self._near, self._far
+        )
         if self._tree is not None:
             return predict_tree(hidden, known, self._output, self._tree)  # type: ignore[no-any-return]
         return predict_flat(hidden, known, self._output, self.header.loss == "softmax")  # type: ignore[no-any-return]
