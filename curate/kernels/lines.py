@@ -28,8 +28,9 @@ def first_bytes(flag: int) -> npt.NDArray[np.bool_]:
     """Whether a character with the flag may begin with the byte: all others can be passed over, bool (256,)."""
     index, values = flags()
     found = np.zeros(256, np.bool_)
-    for block, start in enumerate(index):
-        for low in np.flatnonzero(values[int(start) * 256 : int(start) * 256 + 256] & flag):
+    blocks = values.reshape(-1, 256) & flag
+    for block in map(int, np.flatnonzero(blocks.any(axis=1)[index])):
+        for low in np.flatnonzero(blocks[index[block]]):
             if not 0xD8 <= block < 0xE0:  # surrogates
                 found[chr(block << 8 | int(low)).encode()[0]] = True
     return found

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from curate.kernels.lanes import looped
 from curate.kernels.strings import frozen
-from curate.kernels.unicode import Index, lowered, table
+from curate.kernels.unicode import Index, lowered, stored
 from curate.kernels.words import decode
 
 Bytes = npt.NDArray[np.uint8]
@@ -60,7 +60,7 @@ def joins(character: str) -> int:
 @cache
 def joining() -> tuple[Index, npt.NDArray[np.uint8]]:
     """Table of `joins`, made on first use."""
-    return table(joins, np.uint8)  # type: ignore[return-value]
+    return stored("joins", joins, np.uint8)  # type: ignore[return-value]
 
 
 def fold(character: str) -> str:

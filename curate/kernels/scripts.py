@@ -6,7 +6,7 @@ import numba as nb
 import numpy as np
 import numpy.typing as npt
 
-from curate.kernels.unicode import ALONE, UPPER, Index, kind_of, table
+from curate.kernels.unicode import ALONE, UPPER, Index, kind_of, stored
 from curate.kernels.words import decode, load64
 
 Bytes = npt.NDArray[np.uint8]
@@ -39,7 +39,7 @@ def writing_of(character: str) -> int:
 @cache
 def writings() -> tuple[Index, npt.NDArray[np.uint8]]:
     """Table of writings, made on first use."""
-    return table(writing_of, np.uint8)  # type: ignore[return-value]
+    return stored("writings", writing_of, np.uint8)  # type: ignore[return-value]
 
 
 def writing(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
