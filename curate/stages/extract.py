@@ -22,9 +22,12 @@ Fails   ConfigError when an option asks an engine for what it cannot do; an erro
         quarantine, as is a page past `deadline_seconds` (resiliparse never lets go of the GIL while it hangs)
 """
 
+import codecs
+import contextlib
 import re
 from collections.abc import Iterator
 from datetime import date
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -128,12 +131,17 @@ def _read_page(page: pa.Buffer, config: Config) -> tuple[str, str | None, str | 
 
     html = decode(page)
     tree: Any = HTMLTree.parse(html)
-    document, head = tree.document, _head(tree)
-    # .values(): a plain loop over the result asks the whole query again at every step
-    headings = [_one_line(heading.text) for heading in document.get_elements_by_tag_name("h1").values()]
+    head = _head(tree)
+    headings, times = [], []
+    # one walk for both. .values(): a plain loop over the result asks the whole query again at every step
+    for element in tree.document.query_selector_all("h1, time[datetime]").values():
+        if element.tag == "h1":
+            headings.append(_one_line(element.text))
+        else:
+            times.append(element.getattr("datetime") or "")
     title, published = (
         _title(head.og_title, _one_line(tree.title), headings),
-        _date(html, head.dates, document),
+        _date(html, head.dates, times),
     )
     # last, since Markdown changes the tree
     text = _markdown(tree, html, config) if config.format == "markdown" else _text(tree, html, config)
@@ -144,13 +152,10 @@ def decode(page: bytes | pa.Buffer) -> str:
     """Text of a page in any encoding, broken bytes replaced; never raises."""
     from resiliparse.parse.encoding import detect_encoding
 
-    try:
-        html = str(page, "utf-8-sig")
-    except UnicodeDecodeError:
-        html = "\0"
-    if "\0" not in html and "\x1b" not in html:  # else UTF-16 or ISO-2022, whose bytes may be valid UTF-8
-        return html
     page = bytes(page)
+    if b"\0" not in page and b"\x1b" not in page:  # else UTF-16 or ISO-2022, whose bytes may be valid UTF-8
+        with contextlib.suppress(UnicodeDecodeError):
+            return page.removeprefix(codecs.BOM_UTF8).decode()
     encoding = detect_encoding(page, from_html_meta=True) or "utf-8"
     return page.decode(encoding, "replace").removeprefix("\ufeff")
 
@@ -248,13 +253,9 @@ def _head(tree: Any) -> _Head:
     return _Head(titles[0] if titles else "", absolute[0], dates)
 
 
-def _date(html: str, meta_dates: list[str], document: Any) -> str | None:
+def _date(html: str, meta_dates: list[str], times: list[str]) -> str | None:
     """First readable date of the meta tags, else of the page's JSON, else of its time elements."""
-    return (
-        next(filter(None, map(read_date, meta_dates)), None)
-        or next(filter(None, map(read_date, _json_dates(html))), None)
-        or next(filter(None, map(read_date, _time_elements(document))), None)
-    )
+    return next(filter(None, map(read_date, chain(meta_dates, _json_dates(html), times))), None)
 
 
 def _json_dates(html: str) -> Iterator[str]:
@@ -262,11 +263,6 @@ def _json_dates(html: str) -> Iterator[str]:
     while (place := html.find('"datePublished"', place + 1)) >= 0:
         if match := _JSON_DATE.match(html, place):
             yield match[1]
-
-
-def _time_elements(document: Any) -> Iterator[str]:
-    for element in document.get_elements_by_tag_name("time").values():
-        yield element.getattr("datetime") or ""
 
 
 def read_date(written: str) -> str | None:
