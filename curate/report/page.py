@@ -226,9 +226,10 @@ def _documents(
     for row in walked.samples.get(key, []):
         text = row.get("text")
         match = row.get(f"{key[0]}_match") or ""  # the entry of a list that was found
-        spans = of_match(text or "", match) if match else passages(stage, key[1], text or "", config)
+        lang = str(row.get("lang") or "")
+        spans = of_match(text or "", match) if match else passages(stage, key[1], text or "", config, lang)
         document = Document(
-            id=row["id"], url=row.get("url") or "", source=row.get("source") or "", lang=str(row.get("lang") or ""),
+            id=row["id"], url=row.get("url") or "", source=row.get("source") or "", lang=lang,
             year=_year(row), kept_id=row.get("kept_id") or "", chars=row.get("chars"), marked=len(spans),
             points=bool(match) or has_passages(stage, key[1]), match=match,
             value=_value(row, compared.get(key)), threshold=_number_of(row.get("drop_threshold")),

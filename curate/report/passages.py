@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
+
 from curate.report.words import Span, word_spans
 
 Finder = Callable[[str, Any], Iterator[Span]]  # text, the stage's Config -> spans of characters, in order
@@ -17,11 +19,16 @@ _FINDERS: dict[tuple[str, str], Finder] = {}
 _MAX_SPANS = 2000  # of a document; nobody looks at more
 
 
-def passages(stage: str, reason: str, text: str, config: Any) -> list[Span]:
-    """Spans of the text that the rule `reason` of a stage objects to; none where it has no passage."""
+def passages(stage: str, reason: str, text: str, config: Any, lang: str = "") -> list[Span]:
+    """Spans of the text that the rule `reason` of a stage objects to; none where it has no passage.
+
+    `lang` is the row's: stages with `thresholds` split words by it.
+    """
     finder = _FINDERS.get((stage, reason))
     if finder is None:
         return []
+    if lang and getattr(config, "thresholds", "") and config.words == "unicode":
+        config = msgspec.structs.replace(config, words_lang=lang)
     found: list[Span] = []
     for start, end in finder(text, config):
         if found and start <= found[-1][1]:  # touching spans are one
@@ -92,7 +99,7 @@ def _repeated_paragraphs(text: str, config: Any) -> Iterator[Span]:
 
 def _top_gram(n: int) -> Finder:
     def find(text: str, config: Any) -> Iterator[Span]:
-        spans = word_spans(text)
+        spans = word_spans(text, config)
         words = [text[start:end] for start, end in spans]
         grams = list(zip(*(words[i:] for i in range(n)), strict=False))
         if not grams:
@@ -105,7 +112,7 @@ def _top_gram(n: int) -> Finder:
 
 def _repeated_grams(n: int) -> Finder:
     def find(text: str, config: Any) -> Iterator[Span]:
-        spans = word_spans(text)
+        spans = word_spans(text, config)
         words = [text[start:end] for start, end in spans]
         seen: set[tuple[str, ...]] = set()
         i = 0
@@ -142,18 +149,18 @@ def _ellipsis_lines(text: str, config: Any) -> Iterator[Span]:
 
 @finds("gopher_quality", "too_few_alpha_words")
 def _words_without_letters(text: str, config: Any) -> Iterator[Span]:
-    return ((a, b) for a, b in word_spans(text) if not any(c.isalpha() for c in text[a:b]))
+    return ((a, b) for a, b in word_spans(text, config) if not any(c.isalpha() for c in text[a:b]))
 
 
 @finds("gopher_quality", "long_words")
 def _long_words(text: str, config: Any) -> Iterator[Span]:
-    return ((a, b) for a, b in word_spans(text) if b - a > config.max_mean_word_chars)
+    return ((a, b) for a, b in word_spans(text, config) if b - a > config.max_mean_word_chars)
 
 
 @finds("gopher_quality", "too_few_stop_words")
 def _stop_words(text: str, config: Any) -> Iterator[Span]:
     """Those that are there."""
-    return ((a, b) for a, b in word_spans(text) if text[a:b] in config.stop_words)
+    return ((a, b) for a, b in word_spans(text, config) if text[a:b] in config.stop_words)
 
 
 finds("c4_quality", "lorem_ipsum")(_matches("lorem ipsum", re.IGNORECASE))

@@ -1,26 +1,24 @@
-"""Where the words of a text are: the splitting that every rule on words counts by, for the few texts that are shown."""
+"""Where the words of a text are: the splitting that a stage counts by, for the few texts that are shown."""
 
 import numpy as np
+import pyarrow as pa
+
+from curate.schema import text_buffers
+from curate.stages._words import Options, find_words
 
 Span = tuple[int, int]  # of characters
 
 
-def word_spans(text: str) -> list[Span]:
-    """First character and end of every word."""
-    from curate.kernels import words  # numba is loaded only where it runs
-    from curate.kernels.unicode import SPACE, kinds
+def word_spans(text: str, config: Options) -> list[Span]:
+    """First character and end of every word, as a stage with this Config has them; none where it refuses the text."""
+    from curate.kernels.words import all_words, none_given  # numba is loaded only where it runs
 
-    data = np.frombuffer(text.encode("utf-8", "replace"), np.uint8)
-    kind = np.empty(len(data) + 1, np.uint8)
-    at, chars = np.empty(len(data) + 1, np.int64), np.empty(len(data) + 1, np.int64)
-    number, _ = words.split_units(data, *kinds(), kind, at, chars)
-    found: list[Span] = []
-    core, i = 0, 0
-    while i < number:
-        if kind[i] <= SPACE:
-            i += 1
-            continue
-        end, core = words.next_word(kind, i, core)
-        found.append((int(chars[i]), int(chars[end])))
-        i = end
-    return found
+    texts = pa.array([text], pa.large_string())
+    found = find_words(texts, config)
+    if found.refused[0]:
+        return []
+    data, offsets = text_buffers(texts)
+    begins, ends = np.empty((2, len(data)), np.int64)
+    number = all_words(data, offsets, found.given or none_given(1), begins, ends, np.empty(1, np.int64))
+    before = np.concatenate([[0], np.cumsum(data & 0xC0 != 0x80)])  # characters before each byte
+    return list(zip(before[begins[:number]].tolist(), before[ends[:number]].tolist(), strict=True))

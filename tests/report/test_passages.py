@@ -1,6 +1,8 @@
 """What is marked: by hand, and beside the numbers that the stages themselves compute."""
 
 import itertools
+import json
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -99,10 +101,36 @@ def test_marked_chars_are_those_that_the_rule_counts(text: str) -> None:
 @given(st.text(max_size=60))
 def test_words_cover_all_but_white_space(text: str) -> None:
     text = text.encode("utf-8", "ignore").decode()
-    spans = word_spans(text)
+    spans = word_spans(text, config("gopher_quality"))
     assert all(a < b for a, b in spans)
     assert all(b <= c for (_, b), (c, _) in itertools.pairwise(spans))
     assert "".join("".join(text[a:b] for a, b in spans).split()) == "".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "lang", "expected"),
+    [
+        ("我们今天去学校", {}, "", ["我们", "今天", "去", "学校"]),
+        ("l'art d'un ami", {"words_lang": "fra"}, "", ["l'", "art", "d'", "un", "ami"]),
+        ("l'art, ami", {}, "", ["l'art", ",", "ami"]),
+        ("l'art d'un ami", {"thresholds": True}, "fr", ["l'", "art", "d'", "un", "ami"]),
+        ("it's can't", {"words": "datatrove"}, "", ["it", "'s", "ca", "n't"]),
+        ("བོད་ཡིག་གི་ཚིག", {}, "", []),
+    ],
+)
+def test_words_are_those_of_the_stage(
+    tmp_path: Path, text: str, options: dict[str, Any], lang: str, expected: list[str]
+) -> None:
+    if options.get("thresholds"):
+        dup, top = ([[n, 0.2] for n in range(*ends)] for ends in ((5, 11), (2, 5)))
+        bounds = {"dup_line_frac": 0.3, "top_n_grams": top, "dup_n_grams": dup}
+        (tmp_path / "fra_Latn.yaml").write_text(json.dumps(bounds))
+        options = {"thresholds": str(tmp_path)}
+    settings = config("gopher_repetition", **options)
+    counted = [text[a:b] for a, b in passages("gopher_repetition", "top_2gram", text, settings, lang)]
+    pairs = word_spans(text, msgspec.structs.replace(settings, words_lang=lang or settings.words_lang))
+    assert [text[a:b] for a, b in pairs] == expected
+    assert counted == ([text[pairs[0][0] : pairs[1][1]]] if pairs else [])
 
 
 def test_of_match() -> None:
