@@ -303,14 +303,16 @@ def write_repeated(
 
 def _all_ids(runs: Sequence[Path], scratch: Path) -> Iterator[pa.Table]:
     # every id of the input in the order of its hash, then of its place
-    whole = scratch / "ids"
-    with open(whole, "wb") as file:
-        writer = shuffle.SortedWriter(file, KEY, scratch / "runs")
-        for run in runs:
-            writer.add_sorted(run)
-        writer.close()
-    with open(whole, "rb") as file:
-        yield from shuffle.merge([file], KEY)
+    if len(runs) > shuffle.MAX_FILES:
+        whole = scratch / "ids"
+        with open(whole, "wb") as file:
+            writer = shuffle.SortedWriter(file, KEY, scratch / "runs")
+            for run in runs:
+                writer.add_sorted(run)
+            writer.close()
+        runs = [whole]
+    with contextlib.ExitStack() as stack:
+        yield from shuffle.merge([stack.enter_context(open(run, "rb")) for run in runs], KEY)
 
 
 class Repeated(NamedTuple):
