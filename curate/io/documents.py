@@ -1,6 +1,6 @@
-"""Files that are one document each: pages of HTML, PDF, plain text and Markdown, source code. One file is one row.
+"""Files that are one document each: pages of HTML, EPUB, PDF, plain text and Markdown, source code. One file is one row.
 
-HTML goes to `html` and PDF to `pdf` as bytes (what they say is the extractor's business), anything else to `text`, UTF-8
+HTML goes to `html` (EPUB as one page, see epub) and PDF to `pdf` as bytes (what they say is the extractor's business), anything else to `text`, UTF-8
 (a byte order mark is cut off): bad_utf8 otherwise. `source` is the file's name in the input.
 """
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
+from curate.io.epub import BadBook, Book
 from curate.io.opt_out import REASON, OptOut
 from curate.io.slices import FileScan, InputFile, Report, Row, Slice
 from curate.io.sources import DigestingFile, join, open_source
@@ -22,6 +23,7 @@ _CODE = tuple(
 )
 FORMATS = {
     "html": ("html", "htm", "xhtml"),
+    "epub": ("epub",),
     "pdf": ("pdf",),
     "text": ("txt", "text", "md", "markdown", "rst"),
     "code": _CODE,
@@ -32,7 +34,8 @@ RAW = ("html", "pdf")  # formats whose bytes a stage reads; the column is called
 def columns(format: str) -> dict[str, pa.DataType]:
     """Columns of a row of this format."""
     found = {name: CORE[name] for name in ("id", "text", "source")}
-    return found | ({format: pa.large_binary()} if format in RAW else {})
+    raw = "html" if format == "epub" else format
+    return found | ({raw: pa.large_binary()} if raw in RAW else {})
 
 
 def scan(file: InputFile) -> FileScan:
@@ -49,12 +52,24 @@ def read(
     """The row of a file; none when the page says that it is not to be used."""
     with open_source(join(root, part.path)) as source:
         data = source.read(max_document_bytes + 1)
-    if opt_out and part.format == "html" and opt_out.in_page(data):
+    book, bad = None, None
+    if part.format == "epub" and len(data) <= max_document_bytes:
+        try:
+            book = Book(data, max_document_bytes)
+        except BadBook as failure:
+            bad = failure
+    if opt_out and _is_reserved(part, data, book, opt_out):
         report.skip(REASON)
         return
     row: Row = {"id": row_id(part.path, 0), "source": part.path}
     if len(data) > max_document_bytes:
         reason, error = "too_long", f"the file is longer than {max_document_bytes:,} bytes"
+    elif bad:
+        reason, error = bad.reason, bad.error
+    elif book:
+        html = book.html()
+        yield len(html), row | {"html": html}
+        return
     elif part.format in RAW:
         yield len(data), row | {part.format: data}
         return
@@ -67,3 +82,8 @@ def read(
     report.quarantine(
         id=row["id"], source=part.path, offset=0, reason=reason, error=error, raw=data[:RAW_CAP_BYTES]
     )
+
+
+def _is_reserved(part: Slice, data: bytes, book: Book | None, opt_out: OptOut) -> bool:
+    pages = [chapter.encode() for chapter in book.chapters] if book else [data] * (part.format == "html")
+    return any(map(opt_out.in_page, pages)) or (book is not None and opt_out.in_package(book.package))

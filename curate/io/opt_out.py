@@ -6,7 +6,8 @@ Lists    one entry per line, `#` begins a comment. `example.com` is a domain wit
          read them (`\` is `/`, tabs are not there); with a list, a page whose URL names no host is skipped too. A page
          without URL is in no list.
 Pages    with `tdm: true`: HTTP header or meta tag `tdm-reservation` of 1 (W3C TDM Reservation Protocol); `noai` or
-         `noimageai` in X-Robots-Tag or in a meta tag `robots`, whichever robot it names.
+         `noimageai` in X-Robots-Tag or in a meta tag `robots`, whichever robot it names. EPUB: `tdm:reservation` of 1 in
+         its package, or a chapter that says so.
 Not      robots.txt, /.well-known/tdmrep.json, tdm-policy: they are not in the record
 Rows     skipped as opt_out, before anything else is asked of them. Where it cannot be told whether a broken record is
          of such a page, it is quarantined without its bytes.
@@ -31,6 +32,7 @@ _BEFORE_HOST = re.compile(r"(?:https?:/*|(?:[a-z][a-z0-9+.-]*:)?//+)?", re.I)
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\s/?#:@\[\]]+)(?::\d*)?", re.I)
 _META = re.compile(rb"<meta\b[^>]*>", re.I)  # linear where a > follows every <meta
 _ATTRIBUTE = re.compile(rb"""(?<![a-z-])([a-z-]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""", re.I)
+_PACKAGE = re.compile(rb"""property\s*=\s*["']tdm:reservation["'][^>]*>\s*1\s*<""")
 _NO_AI = {"noai", "noimageai"}
 
 
@@ -81,6 +83,10 @@ class OptOut:
         if not any(word in lower for word in (b"tdm-reservation", b"noai", b"noimageai")):
             return False
         return any(_tag_reserves(tag[0]) for tag in _META.finditer(html, 0, html.rfind(b">") + 1))
+
+    def in_package(self, package: bytes) -> bool:
+        """Whether the package document of an EPUB reserves it."""
+        return self.tdm and bool(_PACKAGE.search(package))
 
     def has_row(self, url: str | None, html: bytes | None) -> bool:
         """Whether a list or the page itself says it."""
