@@ -10,6 +10,7 @@ import ctypes
 import importlib
 import mmap
 import os
+import re
 import signal
 import socket
 import struct
@@ -21,6 +22,7 @@ from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 _TICKS = os.sysconf("SC_CLK_TCK")
+_OWN_MEMORY = re.compile(rb"^Rss(?:Anon|Shmem):\s*(\d+) kB", re.M)
 
 _row: Any = bytearray(8)  # in a child: memory shared with the parent
 
@@ -88,10 +90,10 @@ class Child:
         """
         try:
             with open(f"/proc/{self.pid}/status", "rb") as file:
-                lines = dict(line.split(b":", 1) for line in file.read().splitlines() if b":" in line)
+                status = file.read()
         except (FileNotFoundError, ProcessLookupError):
             return 0
-        return sum(int(lines.get(name, b"0 kB").split()[0]) << 10 for name in (b"RssAnon", b"RssShmem"))
+        return sum(int(size) << 10 for size in _OWN_MEMORY.findall(status))
 
     def kill(self) -> None:
         """End it now and wait until it is gone. Safe to call twice."""

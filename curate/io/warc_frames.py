@@ -121,7 +121,8 @@ def _header(window: _Window) -> tuple[int, int, str]:
 def _take(window: _Window, total: int, kept: int, *, plain: bool) -> tuple[bytes, str]:
     # Leaves the window behind the record; on an error where it was, if all of the record is in memory.
     short = not window.have(kept)
-    raw = bytes(window.data[:kept])
+    with memoryview(window.data) as data:
+        raw = bytes(data[:kept])
     at = kept
     if kept < total and not short:
         window.drop(kept)
