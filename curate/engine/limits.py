@@ -19,7 +19,7 @@ from curate.recipe.recipe import Step
 
 WORKER_MEMORY_MB = 1024  # cap of a worker
 ASIDE_MB = 384  # for interpreter, libraries, a batch and what becomes of it
-LEAST_MB = 40
+LEAST_MB = 10
 ROW_CPU_SECONDS = 60.0
 LEAST_CPU_SECONDS = 1.0
 MEMORY_MB = 2048

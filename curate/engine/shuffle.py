@@ -129,11 +129,12 @@ def _write(sink: Any, tables: Iterator[pa.Table]) -> None:
 
 
 def _writer(sink: Any, schema: pa.Schema) -> pq.ParquetWriter:
-    # bytes are numbers that nothing makes smaller
+    # bytes are numbers that nothing makes smaller; of sorted integers all first bytes are alike
     packed = {f.name: "none" if pa.types.is_large_binary(f.type) else "zstd" for f in schema}
+    integers = [f.name for f in schema if pa.types.is_integer(f.type)]
     return pq.ParquetWriter(
         sink, schema, compression=packed, compression_level={n: 1 for n, c in packed.items() if c == "zstd"},
-        use_dictionary=False, write_page_checksum=True,
+        use_dictionary=False, use_byte_stream_split=integers, write_page_checksum=True,
     )  # fmt: skip
 
 

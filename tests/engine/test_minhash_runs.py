@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import curate.engine.run as engine
+from curate.engine.limits import phase_memory
 from curate.recipe.recipe import from_tree
 from curate.recipe.tree import Tree
 
@@ -117,6 +118,25 @@ def test_damaged_records_and_parts_are_noticed_and_made_anew(folder, undisturbed
     engine.run(recipe(folder, tmp_path / "second", store), workers=1, listen=listen)
     assert sum("or damaged" in w for w in warnings) == 5
     assert checksums(tmp_path / "second") == checksums(undisturbed)
+
+
+@pytest.mark.slow
+def test_a_small_cap_gives_the_same_bytes(texts, tmp_path):
+    """Records and kept documents do not fit into what a worker of 394 MB plans with, and fit into that of 4 GB."""
+    long = [" ".join(texts[i : i + 12]) for i in range(0, 600, 2)]
+    (source := tmp_path / "in").mkdir()
+    write(source, [text for text in long for _ in range(2)], 1)
+    made = []
+    for cap in (394, 4096):
+        base = tmp_path / str(cap)
+        engine.run(recipe(source, base / "out", base / "store", 256), workers=1, max_memory_mb=cap)
+        records = {
+            p.relative_to(base): hashlib.sha256(p.read_bytes()).hexdigest() for p in base.rglob("records-*")
+        }
+        made.append((checksums(base / "out"), records))
+    sizes = [p.stat().st_size for p in base.rglob("records-*")]
+    assert phase_memory(394).stage < max(sizes) < phase_memory(4096).sort
+    assert made[0] == made[1]
 
 
 @pytest.mark.slow

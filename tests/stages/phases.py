@@ -29,7 +29,8 @@ class Sink:
     """Collects what a phase writes."""
 
     def __init__(self, scratch):
-        self.scratch, self.tables, self.kept, self.dropped = scratch, [], [], []
+        self.scratch, self.memory = scratch, 1 << 28
+        self.tables, self.kept, self.dropped = [], [], []
 
     def write(self, table):
         self.tables.append(table)
