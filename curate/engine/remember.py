@@ -138,7 +138,7 @@ class Added:
         from curate.stages.minhash_dedup import scoped
 
         signed = self._signer.of(batch, sets=True)
-        sets, set_offsets = unpacked(signed.shingles)
+        sets, set_offsets = unpacked(signed.shingles, np.uint32)
         ids, id_offsets = text_buffers(batch.column("id"))
         numbers = (batch.column("order").to_numpy().astype(np.int64) + shift).astype(np.uint64)
         bands = scoped(signed.bands, batch, self._signer.config)

@@ -49,7 +49,9 @@ def _insert(lsh: Any, index: Index, documents: Documents) -> int:
 
     header = index.manifest.header
     drawn = permutations(header["scheme"], header["num_perm"], header["seed"])
-    signatures = sign(documents.sets, documents.set_offsets, drawn)
+    begin, end = documents.set_offsets[[0, -1]]
+    shingles = documents.sets[begin:end].astype(np.uint64)
+    signatures = sign(shingles, documents.set_offsets - begin, drawn)
     scheme = SCHEMES[header["scheme"]]
     kept = (index.fates(documents.numbers) == KEPT) & (np.diff(documents.set_offsets) > 0)
     ids = index.ids(documents.numbers[kept])

@@ -19,10 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.errors import ConfigError, DataError
-from curate.index.runs import EDGE_SCHEMA, Hashes, Longs, Part, Run, RunWriter, Stored
+from curate.index.runs import EDGE_SCHEMA, Halves, Hashes, Longs, Part, Run, RunWriter, Stored
 from curate.io.files import Folder, content_of
 
 MANIFEST = "manifest.json"
+FORMAT = "curate.index/2"
 RUNS, CHANGES = "runs", "changes"
 GONE, KEPT, DROPPED = 0, 1, 2
 CHANGE_SCHEMA = pa.schema(
@@ -31,7 +32,7 @@ CHANGE_SCHEMA = pa.schema(
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    schema: str = "curate.index/1"
+    schema: str = FORMAT
     header: dict[
         str, Any
     ]  # what two signatures must have in common to be compared, and when documents are duplicates
@@ -72,6 +73,9 @@ class Index:
             self.manifest = msgspec.json.decode((self.path / MANIFEST).read_bytes(), type=Manifest)
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
             raise DataError(f"the manifest cannot be read: {error}", where=str(self.path / MANIFEST), hint="bring it back from a copy") from None  # fmt: skip
+        if self.manifest.schema != FORMAT:
+            what = f"the index {path} is of format {self.manifest.schema}, and this version reads {FORMAT}"
+            raise DataError(what, hint="build it anew: curate index build")
         bands = int(self.manifest.header["bands"])
         self.runs = [Run(self.path / RUNS / one.name, one, bands) for one in self.manifest.runs]
         self._firsts = [int(run.numbers[0]) for run in self.runs]
@@ -131,7 +135,7 @@ class Index:
         return places, numbers[by_key][first[places] + within]
 
     def similarities(
-        self, shingles: Hashes, offsets: Longs, digests: Hashes, documents: Longs, numbers: Hashes
+        self, shingles: Halves, offsets: Longs, digests: Hashes, documents: Longs, numbers: Hashes
     ) -> npt.NDArray[np.float64]:  # fmt: skip
         """Jaccard, (pairs,), of documents[i] of those given with document numbers[i]; -1 below the threshold.
 

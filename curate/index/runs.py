@@ -4,12 +4,15 @@
     digests     uint64 (n,)        of its normalised words
     kept        bool (n,)          when the run was written; `changes` of the index come on top
     bands       uint64 (n, bands)  its band keys, the digest in each place where it is too short for a shingle
-    sets        uint64             shingles, sorted and distinct per document; set p ends at set_ends[p], int64 (n,)
-    ids         uint8              UTF-8, one after the other; id p ends at id_ends[p], int64 (n,)
+    sets        uint32             low halves of shingles, sorted and distinct per document; set p ends at set_ends[p]
+    set_ends    int64 (n,)
+    ids         uint8              UTF-8, one after the other; id p ends at id_ends[p]
+    id_ends     int64 (n,)
     keys        uint64             the band keys once more, ascending: a delta is found by one scan of these
     positions   uint32             of the document of each key
     edges.parquet                  dropped, kept: uint64; jaccard: double; in the order of `dropped`
 
+Flat files in place of Parquet: a mapped one gives a range of keys, or one document's set, without decoding a row group.
 A run never changes. Until the manifest names it, it is garbage.
 """
 
@@ -27,7 +30,7 @@ import pyarrow.parquet as pq
 from curate.errors import DataError
 
 DTYPES: dict[str, Any] = {
-    "numbers": np.uint64, "digests": np.uint64, "kept": np.bool_, "bands": np.uint64, "sets": np.uint64,
+    "numbers": np.uint64, "digests": np.uint64, "kept": np.bool_, "bands": np.uint64, "sets": np.uint32,
     "set_ends": np.int64, "ids": np.uint8, "id_ends": np.int64, "keys": np.uint64, "positions": np.uint32,
 }  # fmt: skip
 EDGES = "edges.parquet"
@@ -37,6 +40,7 @@ PIECE_SHINGLES = 4 << 20  # read at once where a run is gone through
 MERGED_KEYS = 1 << 18  # of each spilled piece held while they are merged
 
 Hashes = npt.NDArray[np.uint64]
+Halves = npt.NDArray[np.uint32]
 Longs = npt.NDArray[np.int64]
 
 
@@ -66,7 +70,7 @@ class Documents(NamedTuple):
     digests: Hashes
     kept: npt.NDArray[np.bool_]
     bands: Hashes  # (n, bands)
-    sets: Hashes
+    sets: Halves
     set_offsets: Longs  # (n + 1,)
     ids: npt.NDArray[np.uint8]
     id_offsets: Longs  # (n + 1,)

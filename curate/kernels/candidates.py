@@ -4,12 +4,14 @@ import numba as nb
 import numpy as np
 import numpy.typing as npt
 
-from curate.kernels.clusters import Hashes, Longs, Reals, jaccard_above
+from curate.kernels.clusters import Longs, Reals, jaccard_above
 from curate.kernels.strings import frozen
+
+Halves = npt.NDArray[np.uint32]
 
 
 def similarities(
-    shingles: Hashes, offsets: Longs, documents: Longs, sets: Hashes, ends: Longs, positions: Longs, threshold: float
+    shingles: Halves, offsets: Longs, documents: Longs, sets: Halves, ends: Longs, positions: Longs, threshold: float
 ) -> npt.NDArray[np.float64]:  # fmt: skip
     """Jaccard, (pairs,), of document documents[i] with set positions[i]; -1 below the threshold and for empty sets.
 
@@ -26,7 +28,7 @@ def similarities(
 
 @nb.njit(nogil=True, cache=True)
 def _similarities(
-    shingles: Hashes, offsets: Longs, documents: Longs, sets: Hashes, ends: Longs, positions: Longs,
+    shingles: Halves, offsets: Longs, documents: Longs, sets: Halves, ends: Longs, positions: Longs,
     threshold: float, out: Reals,
 ) -> None:  # fmt: skip
     for i in range(len(out)):

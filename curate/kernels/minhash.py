@@ -10,7 +10,7 @@ Schemes:
 The parameters of `fast` are those of `affine32`, so a `datasketch.MinHash` with our hash of shingles has our signatures.
 """
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numba as nb
 import numpy as np
@@ -92,9 +92,9 @@ def signatures(
 
 
 class Sets(NamedTuple):
-    """The shingles of n documents, sorted: those of document i are hashes[offsets[i] : offsets[i + 1]]."""
+    """The shingles of n documents by half a hash, sorted and distinct: those of document i are hashes[offsets[i] : offsets[i + 1]]."""
 
-    hashes: npt.NDArray[np.unsignedinteger]
+    hashes: Signatures
     offsets: Longs  # (n + 1,)
 
 
@@ -104,18 +104,12 @@ def signatures_and_sets(
     permutations: Permutations,
     ngram: int = 5,
     normal: Normal = Normal(),
-    bits: Literal[32, 64] = 64,
 ) -> tuple[Signed, Sets]:
-    """`signatures`, and in the same pass what `shingles` gives; of 32 `bits` the high half of each hash.
-
-    A half may then stand twice in a set, once for each of two shingles that share it.
-    """
+    """`signatures`, and in the same pass what `shingles` gives, of each hash the low half, which is what `sign` takes."""
     n, longest = len(offsets) - 1, int(np.max(np.diff(offsets), initial=0))
     found, words = np.empty((n, len(permutations.a)), np.uint32), np.empty(n, np.int64)
     digests, ends = np.empty(n, np.uint64), np.zeros(n + 1, np.int64)
-    sets: npt.NDArray[np.unsignedinteger] = np.empty(
-        int(offsets[-1] - offsets[0]), np.uint32 if bits == 32 else np.uint64
-    )
+    sets = np.empty(int(offsets[-1] - offsets[0]), np.uint32)
     _signatures_and_sets(
         frozen(data), frozen(offsets), ngram, permutations.sha1, folding(normal), scratch_for(offsets),
         _keys(offsets), frozen(permutations.a), frozen(permutations.b), found, words, digests,
@@ -192,16 +186,17 @@ def _signatures(
 def _signatures_and_sets(
     data: Bytes, offsets: Longs, ngram: int, sha1: bool, folding: Folding, scratch: Scratch,
     keys: Signatures, a: Hashes, b: Hashes, out: Signatures, words: Longs, digests: Hashes,
-    room: Hashes, sets: Hashes, ends: Longs,
+    room: Hashes, sets: Signatures, ends: Longs,
 ) -> None:  # fmt: skip
-    shift = u64(64 - 8 * sets.itemsize)
     for row in range(len(out)):
         n, m = shingle(data, offsets, row, ngram, sha1, folding, scratch)
         words[row], digests[row] = n, digest(scratch.words, n)
         sign_one(scratch.shingles, 0, m, keys, a, b, out[row])
+        for i in range(m):
+            scratch.shingles[i] <<= u64(32)
         size, begin = distinct(scratch.shingles, m, scratch.counts, room, 0), ends[row]
         for i in range(size):
-            sets[begin + i] = room[i] >> shift
+            sets[begin + i] = room[i] >> u64(32)
         ends[row + 1] = begin + size
 
 

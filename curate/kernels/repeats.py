@@ -51,13 +51,9 @@ def runs(
                 least, at, tied = hashed, i, False
             elif hashed == least:
                 tied = True
-            if not new and at <= i - width:  # it left the window: the last of the smallest that are in it
-                new, least, at = True, NEVER, i
-                for j in range(width):
-                    place = slot + j if slot + j < width else slot + j - width
-                    if recent[place] <= least:
-                        tied = recent[place] == least
-                        least, at = recent[place], i - width + 1 + j
+            if not new and at <= i - width:  # it left the window
+                least, at, tied = _last_of_least(recent, slot)
+                new, at = True, i - width + 1 + at
             if i < width - 1:
                 continue
             alone = n < 2 or row[n - 2] != r or key[n - 2] != least
@@ -67,6 +63,18 @@ def runs(
             else:
                 count[n - 1] += 1
     return n
+
+
+@nb.njit(nogil=True, cache=True)
+def _last_of_least(recent: npt.NDArray[np.uint64], begin: int) -> tuple[np.uint64, int, bool]:
+    # of a ring; its place from `begin` on, and whether another is as small
+    least, at, tied = recent[begin], 0, False
+    for j in range(1, len(recent)):
+        place = begin + j if begin + j < len(recent) else begin + j - len(recent)
+        if recent[place] <= least:
+            tied = recent[place] == least
+            least, at = recent[place], j
+    return least, at, tied
 
 
 @nb.njit(nogil=True, cache=True)

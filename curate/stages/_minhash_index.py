@@ -57,7 +57,7 @@ def against(index: Index, table: pa.Table) -> tuple[pa.Table, pa.Table]:
     numbers, offsets = unpacked(table["old"])
     numbers = numbers[offsets[0] : offsets[-1]]
     documents = np.repeat(np.arange(table.num_rows), np.diff(offsets))
-    shingles, shingle_offsets = unpacked(table["shingles"])
+    shingles, shingle_offsets = unpacked(table["shingles"], np.uint32)
     digests = table["digest"].to_numpy()
     found = index.similarities(shingles, shingle_offsets, digests, documents, numbers)
     verified = np.flatnonzero(found >= 0)

@@ -51,21 +51,17 @@ def unpacked(column: pa.ChunkedArray, kind: npt.DTypeLike = np.uint64) -> tuple[
 class Walk:
     """Decides every document of a range of components, table by table.
 
-    Kept documents lie in arrays that grow, on disk where `memory` bytes do not hold them. Sets are of 32-bit numbers, or
-    of those that an index has.
+    Kept documents lie in arrays that grow, on disk where `memory` bytes do not hold them.
     """
 
-    def __init__(
-        self, threshold: float, most_novel: int, verify: bool, scratch: Path, memory: int, wide: bool = False
-    ) -> None:
+    def __init__(self, threshold: float, most_novel: int, verify: bool, scratch: Path, memory: int) -> None:
         from curate.kernels.clusters import State
 
         self._rules = threshold, most_novel, verify
         self._scratch, self._memory, self._files = scratch, memory, 0
         self._on_disk: dict[str, Path] = {}
         lengths = dict.fromkeys(TABLE, 1 << 12)
-        self._dtypes = DTYPES | ({"shingles": np.uint64} if wide else {})
-        arrays = {name: np.zeros(lengths.get(name, 256), kind) for name, kind in self._dtypes.items()}
+        arrays = {name: np.zeros(lengths.get(name, 256), kind) for name, kind in DTYPES.items()}
         self._state = State(counts=np.zeros(11, np.int64), **arrays)
         self.dropped = 0
 
@@ -73,7 +69,7 @@ class Walk:
         """Fates (FATE) of documents dropped among these, and of documents kept for others whose component is complete."""
         from curate.kernels.clusters import walk
 
-        documents = _documents(table, self._dtypes["shingles"])
+        documents = _documents(table)
         kept_of, jaccard = np.empty(table.num_rows, np.int64), np.empty(table.num_rows)
         at = 0
         while (at := walk(documents, at, *self._rules, self._state, kept_of, jaccard)) < table.num_rows:
@@ -153,7 +149,7 @@ class Walk:
         return needed | {n: int(counts[used[n]] + offsets[n][at + 1] - offsets[n][at]) for n in HEAPS}
 
     def _array(self, name: str, size: int) -> npt.NDArray[Any]:
-        dtype = np.dtype(self._dtypes[name])
+        dtype = np.dtype(DTYPES[name])
         held = sum(getattr(self._state, n).nbytes for n in DTYPES if n not in self._on_disk and n != name)
         on_disk = held + size * dtype.itemsize > self._memory
         if old := self._on_disk.pop(name, None):
@@ -164,11 +160,11 @@ class Walk:
         return array(self._on_disk.get(name, self._scratch), size, dtype, on_disk)
 
 
-def _documents(table: pa.Table, kind: npt.DTypeLike) -> Any:
+def _documents(table: pa.Table) -> Any:
     from curate.kernels.clusters import Documents
     from curate.kernels.strings import frozen
 
-    shingles, words = unpacked(table["shingles"], kind), unpacked(table["words"])
+    shingles, words = unpacked(table["shingles"], np.uint32), unpacked(table["words"])
     bands, starts = unpacked(table["bands"])
     whole = bands[starts[0] : starts[-1]].reshape(table.num_rows, -1)
     columns = (table[name].to_numpy() for name in ("component", "order", "digest"))

@@ -263,9 +263,7 @@ def gather(task: Task, inputs: Inputs, out: Out, config: Config) -> Mapping[str,
 def cluster(task: Task, inputs: Inputs, out: Out, config: Config) -> Mapping[str, int]:
     """Per range of components: each document that goes, with who is kept; each one kept for others, with how many."""
     novel = config.verify.max_novel_tokens if isinstance(config.verify, Novel) else -1
-    walk = Walk(
-        config.threshold, novel, config.verify is not False, out.scratch, out.memory, config.index is not None
-    )
+    walk = Walk(config.threshold, novel, config.verify is not False, out.scratch, out.memory)
     known = Known(Index(config.index), inputs.merged(), out.write) if config.index else None
     for table in tables(walk, known.others() if known else inputs.merged()):
         out.write(table)
@@ -354,7 +352,7 @@ class Signer:
         how = self._permutations, config.ngram, self._normal
         shingle_sets = word_sets = packed(np.empty(0, np.uint64), np.zeros(batch.num_rows + 1, np.int64))
         if sets:
-            signed, found = signatures_and_sets(data, offsets, *how, bits=64 if config.index else 32)
+            signed, found = signatures_and_sets(data, offsets, *how)
             shingle_sets = packed(*found)
         else:
             signed = signatures(data, offsets, *how)

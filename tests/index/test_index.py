@@ -197,6 +197,14 @@ def test_a_file_cut_short_is_noticed(built, tmp_path):
         Index(str(tmp_path / "index"))
 
 
+def test_an_index_of_another_format_is_refused(built, tmp_path):
+    shutil.copytree(built, tmp_path / "index")
+    manifest = tmp_path / "index/manifest.json"
+    manifest.write_text(manifest.read_text().replace("curate.index/2", "curate.index/1"))
+    with pytest.raises(DataError, match="of format curate.index/1"):
+        Index(str(tmp_path / "index"))
+
+
 @pytest.mark.parametrize("scheme", ["fast", pytest.param("affine32", marks=pytest.mark.slow), "datasketch"])
 def test_the_exported_lsh_answers_as_the_index_does(rows, tmp_path, scheme):
     from datasketch import MinHash

@@ -22,6 +22,7 @@ from curate.kernels.minhash import (
     predicted_recall,
     sign,
     signatures,
+    signatures_and_sets,
 )
 from curate.kernels.sha1 import sha1_low
 from curate.kernels.shingles import Normal, shingles
@@ -124,6 +125,13 @@ def test_signing_in_one_pass_is_shingling_then_signing(scheme: str, shared_data:
     assert np.array_equal(signed.signatures, sign(found.hashes, found.offsets, drawn))
     assert signed.words.tolist() == found.words.tolist()
     assert signed.digests.tolist() == found.digests.tolist()
+    again, sets = signatures_and_sets(*column(texts), drawn, 4, normal)
+    for ours, theirs in zip(again, signed, strict=True):
+        assert np.array_equal(ours, theirs)
+    for row in range(len(texts)):
+        whole = found.hashes[found.offsets[row] : found.offsets[row + 1]]
+        halves = sets.hashes[sets.offsets[row] : sets.offsets[row + 1]]
+        assert halves.tolist() == np.unique(whole & np.uint64(0xFFFFFFFF)).tolist()
     assert (signed.signatures[-4:-2] == EMPTY).all()
     assert (signed.signatures[-2:] != EMPTY).all()
 
