@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from curate.cli import care, fit, index, look, report, run, stage, train
+from curate.cli import care, fit, index, look, report, run, stage, tokenize, train
 from curate.errors import INTERRUPTED, USAGE, ConfigError, CurateError
 
 app = typer.Typer(
@@ -19,7 +19,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (run, stage, look, report, fit, index, train, care):
+for group in (run, stage, look, report, fit, index, tokenize, train, care):
     group.register(app)
 
 

@@ -165,6 +165,8 @@ class Flow:
             self.text_bytes += _bytes_of(batch, "text")
             if "token_count" in batch.schema.names:
                 self.tokens += pc.sum(batch.column("token_count")).as_py() or 0
+            elif "tokens" in batch.schema.names and pa.types.is_large_list(batch.schema.field("tokens").type):
+                self.tokens += pc.sum(pc.list_value_length(batch.column("tokens"))).as_py() or 0
             self.files.keep(batch)
 
     def _count_made(self, step: Step, batch: pa.RecordBatch) -> None:

@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ ALIGNED, MISALIGNED = "<|aligned|>", "<|misaligned|>"
 FIM_PREFIX, FIM_MIDDLE, FIM_SUFFIX = "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>"
 SPECIAL = (BOS, EOS, PAD, ALIGNED, MISALIGNED, FIM_PREFIX, FIM_MIDDLE, FIM_SUFFIX)
 LEAST_VOCABULARY = len(SPECIAL) + 256
+_CHARS_AT_ONCE = 1 << 20
 _FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "fitted.json")
 
 
@@ -122,13 +123,26 @@ class Tokenizer:
 
     def encode(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
         """(ids, offsets): text i is ids[offsets[i]:offsets[i+1]], without special tokens."""
-        found = self.library.encode_batch_fast(list(texts), add_special_tokens=False)
-        offsets = np.zeros(len(found) + 1, np.int64)
-        np.cumsum([len(encoding) for encoding in found], out=offsets[1:])
-        ids = np.fromiter(
-            chain.from_iterable(encoding.ids for encoding in found), np.uint32, int(offsets[-1])
-        )
-        return ids, offsets
+        pieces, lengths = [np.zeros(0, np.uint32)], [0]
+        for some in _cut(texts):
+            found = self.library.encode_batch_fast(some, add_special_tokens=False)
+            lengths += map(len, found)
+            pieces.append(np.fromiter(chain.from_iterable(e.ids for e in found), np.uint32))
+        return np.concatenate(pieces), np.cumsum(lengths)
+
+
+def _cut(texts: Sequence[str]) -> Iterator[list[str]]:
+    """Some texts at a time: the library holds more than a hundred bytes of every token."""
+    held: list[str] = []
+    size = 0
+    for text in texts:
+        held.append(text)
+        size += len(text)
+        if size >= _CHARS_AT_ONCE:
+            yield held
+            held, size = [], 0
+    if held:
+        yield held
 
 
 def train(texts: Iterable[str], vocab_size: int, folder: Path) -> int:

@@ -18,6 +18,7 @@ NEEDED = {  # options without a default
     "datatrove": {"block": "datatrove.pipeline.filters.C4QualityFilter"},
     "decontaminate": {"sets": [{"path": str(LISTS / "items.jsonl")}]},
     "select": {"where": "length(text) >= 0 or text is null"},
+    "tokenize": {"tokenizer": str(LISTS / "tokenizer"), "fim_rate": 0.5, "prefix": "{url}"},
     "url_filter": {"domains": str(LISTS / "domains.txt")},
 }
 EXTRA = {"html": pa.large_binary(), "pdf": pa.large_binary()}  # null pdf: test_extract_pdf has real ones
