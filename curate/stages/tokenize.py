@@ -64,7 +64,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tokenizer: str  # folder in hub format: `curate fit tokenizer` makes one
     group: str = ""  # column whose rows stay together in training, such as the repository
     prefix: str = ""  # template of metadata before the text: "URL: {host}\n\n"; \n is a line break as well
-    condition: str = ""  # column of scores that decides <|aligned|> or <|misaligned|>
+    condition: str = ""  # column of scores that decides which of the two marks stands before the text
     condition_threshold: float | None = None  # a score equal to it is aligned
     condition_aligned: Literal["below", "above"] = "below"  # side of the threshold that is wanted
     untagged: float = 0.01  # share of documents or segments that get no mark
