@@ -1,7 +1,8 @@
 """Drops rows that say what another row says, by the cosine of their embeddings.
 
-Method  spherical k-means over a sample; in each cluster the rows are walked in the order of `keep`, and a row goes when its
-        cosine to a kept row before it is above 1 - eps
+Method  spherical k-means over a sample; clusters of more than 10,000 rows are cut into ones of about 1,000 by a k-means of
+        their own, unless `clusters` is given; in each cluster the rows are walked in the order of `keep`, and a row goes
+        when its cosine to a kept row before it is above 1 - eps
 Paper   Abbas et al. 2023 (SemDeDup), arXiv:2303.09540, and its code
 Reads   `column`, a list of numbers, all rows alike long; or `text`, with `model`; nulls allowed
 Writes  semantic_dedup_cluster_size  int64 (n,), rows that this one stands for, 1 and more; null without embedding
@@ -13,7 +14,8 @@ Differs the paper compares with every row before, gone or not, so that chains ca
         `cascade: true` does, and drop_value is then the cosine to the row that took this one along. Without cascade a larger
         eps may now and then drop fewer rows.
 Misses  duplicates that fall into different clusters: more of them with more clusters. Tune `eps` for each model
-Costs   clusters are made and rows assigned by one task; time grows as rows x clusters. Memory holds the sample
+Costs   clusters are made and rows assigned by one task; time grows as rows x clusters, of which there are at most 3,360
+        there (39 of `train_rows` each) without `clusters`. Memory holds the sample
 Same    fixed seed, one thread: same bytes on the same kind of processor; another one may round a cosine otherwise
 Fails   ConfigError without `column` or `model`, with both, without faiss; for a column that is no list of numbers; DataError,
         naming the row, for an embedding of another length or with a value that is no number; ModelError for a bad folder
@@ -34,18 +36,19 @@ import pyarrow.compute as pc
 
 from curate.errors import ConfigError, DataError
 from curate.stage import Inputs, Out, Phase, Task, global_stage
+from curate.stages._semantic_walk import BLOCK, Vectors, Walk, as_vectors
 from curate.stages.exact_dedup import Upcoming
 from curate.stages.sample import uniform
 
 if TYPE_CHECKING:
     from curate.models.embeddings import Embedder
 
-Vectors = npt.NDArray[np.float32]
 U64_MAX = 2**64 - 1
 ROWS_PER_CLUSTER = 1000
 SAMPLE_PER_CLUSTER = 39  # fewest, as faiss advises
+MOST_ROWS = 10_000  # of a cluster that is left whole
+CUTS = 20  # bits of a cluster's place for the parts it is cut into
 ITERATIONS = 20
-BLOCK = 1024  # rows compared at once with as many
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -54,7 +57,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     eps: float = 0.05  # rows with a cosine above 1 - eps are the same
     keep: Literal["hard", "easy", "random", "first"] = "hard"  # which row of several survives
     cascade: bool = False  # compare with rows that are gone too, as the paper's code does
-    clusters: int = 0  # clusters of k-means; 0: one for every 1,000 rows, or 39 of `train_rows`
+    clusters: int = 0  # clusters of k-means; 0: one for every 1,000 rows, or 39 of `train_rows`, then cut
     train_rows: int = 131_072  # most rows that k-means is trained on
     seed: int = 0  # another seed makes other clusters
 
@@ -167,21 +170,8 @@ def _as_lists(vectors: Vectors) -> pa.Array:
     return pa.ListArray.from_arrays(ends, pa.array(np.ravel(vectors).astype(np.float32)))
 
 
-def _as_vectors(column: pa.ChunkedArray) -> Vectors:
-    """Float32 (n, dimensions). DataError where they are not alike long."""
-    lengths = pc.unique(pc.list_value_length(column)).to_pylist()
-    if len(lengths) != 1:
-        hint = "one model makes all embeddings; a row without one has null"
-        raise DataError(f"some embeddings have {min(lengths)} numbers, some {max(lengths)}", hint=hint)
-    flat = pc.list_flatten(column).to_numpy()
-    return flat.reshape(-1, lengths[0])  # type: ignore[no-any-return]
-
-
 def cluster(task: Task, inputs: Inputs, out: Out, config: Config) -> Mapping[str, int]:
     """All at once: k-means over the rows drawn first, then each row with its cluster and its rank in it."""
-    import faiss
-
-    faiss.omp_set_num_threads(1)
     rows, sample, sampled = 0, list[pa.ChunkedArray](), 0
     for table in inputs.merged():
         rows += table.num_rows
@@ -189,30 +179,95 @@ def cluster(task: Task, inputs: Inputs, out: Out, config: Config) -> Mapping[str
         sampled += len(sample[-1])
     if not rows:
         return {"clusters": 0}
-    vectors = _as_vectors(pa.chunked_array([chunk for some in sample for chunk in some.chunks]))
+    vectors = as_vectors(pa.chunked_array([chunk for some in sample for chunk in some.chunks]))
     most = config.clusters or min(-(-rows // ROWS_PER_CLUSTER), max(1, sampled // SAMPLE_PER_CLUSTER))
     k = min(most, sampled)
+    means = _means(vectors, k, config)
+    for table in _blocks(inputs.merged()):
+        closeness, nearest = means.search(as_vectors(table["embedding"]), 1)
+        place = nearest[:, 0].astype(np.uint64) * np.uint64(U64_MAX // k)  # spread over the key's range
+        draw = table["draw"].to_numpy() if config.keep == "random" else np.zeros(table.num_rows)
+        rank = _rank(closeness[:, 0], np.asarray(draw, np.int64), config)
+        placed = table.drop_columns(["draw"]).append_column("rank", pa.array(rank))
+        out.write(placed.append_column("place", pa.array(place >> CUTS << CUTS)))
+    return {"clusters": k, "trained_on": sampled}
+
+
+def _means(vectors: Vectors, k: int, config: Config) -> Any:
+    """faiss's index of the k centroids."""
+    import faiss
+
+    faiss.omp_set_num_threads(1)
     means = faiss.Kmeans(
         vectors.shape[1], k, niter=ITERATIONS, spherical=True, seed=config.seed + 1,
         min_points_per_centroid=1, max_points_per_centroid=len(vectors),
     )  # fmt: skip
     means.train(vectors)
-    for table in _blocks(inputs.merged()):
-        closeness, nearest = means.index.search(_as_vectors(table["embedding"]), 1)
-        place = nearest[:, 0].astype(np.uint64) * np.uint64(U64_MAX // k)  # spread over the key's range
-        rank = pa.array(_rank(closeness[:, 0], table, config))
-        out.write(
-            table.drop_columns(["draw"]).append_column("rank", rank).append_column("place", pa.array(place))
-        )
-    return {"clusters": k, "trained_on": sampled}
+    return means.index
 
 
-def _rank(closeness: Vectors, table: pa.Table, config: Config) -> npt.NDArray[np.int64]:
-    """Smaller comes first; ties go to the earlier row."""
-    if config.keep == "random":
-        return np.asarray(table["draw"].to_numpy(), np.int64)
-    if config.keep == "first":
-        return np.zeros(table.num_rows, np.int64)
+def split(task: Task, inputs: Inputs, out: Out, config: Config) -> Mapping[str, int]:
+    """Per range of clusters: those of too many rows in parts."""
+    if config.clusters:
+        for table in inputs.merged():
+            out.write(table)
+        return {}
+    parts = 0
+    for number, (_, pieces) in enumerate(_clusters(inputs)):
+        held, rows = list[pa.Table](), 0
+        for piece in pieces:
+            held, rows = [*held, piece], rows + len(piece)
+            if rows > MOST_ROWS:
+                break
+        if rows > MOST_ROWS:
+            parts += _cut(itertools.chain(held, pieces), out, out.scratch / f"cut-{number}", config)
+        else:
+            for table in held:
+                out.write(table)
+    return {"parts": parts}
+
+
+def _cut(pieces: Iterator[pa.Table], out: Out, file: Path, config: Config) -> int:
+    """Write a cluster with places of its parts, and ranks by their centroids; returns how many parts."""
+    rows = _spool(pieces, file)
+    k = min(-(-rows // ROWS_PER_CLUSTER), config.train_rows // SAMPLE_PER_CLUSTER, 1 << CUTS)
+    every, seen, sample = max(1, rows // (k * SAMPLE_PER_CLUSTER)), 0, list[Vectors]()
+    for table in _spooled(file):
+        sample.append(as_vectors(table["embedding"])[-seen % every :: every])
+        seen += len(table)
+    means = _means(np.concatenate(sample), k, config)
+    for table in _blocks(_spooled(file)):
+        closeness, nearest = means.search(as_vectors(table["embedding"]), 1)
+        place = table["place"].to_numpy() | nearest[:, 0].astype(np.uint64)
+        rank = _rank(closeness[:, 0], table["rank"].to_numpy(), config)
+        bare = table.drop_columns(["rank", "place"])
+        out.write(bare.append_column("rank", pa.array(rank)).append_column("place", pa.array(place)))
+    file.unlink()
+    return k
+
+
+def _spool(pieces: Iterator[pa.Table], file: Path) -> int:
+    """Write tables to a file; returns their rows."""
+    first = next(pieces)
+    rows = len(first)
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, first.schema) as writer:
+        writer.write_table(first)
+        for piece in pieces:
+            writer.write_table(piece)
+            rows += len(piece)
+    return rows
+
+
+def _spooled(file: Path) -> Iterator[pa.Table]:
+    with pa.OSFile(str(file)) as source, pa.ipc.open_file(source) as reader:
+        for i in range(reader.num_record_batches):
+            yield pa.Table.from_batches([reader.get_batch(i)])
+
+
+def _rank(closeness: Vectors, other: npt.NDArray[np.int64], config: Config) -> npt.NDArray[np.int64]:
+    """Smaller comes first; ties go to the earlier row. `other` where `keep` does not ask for closeness."""
+    if config.keep in ("random", "first"):
+        return other
     nearness: npt.NDArray[np.int64] = np.round(closeness.astype(np.float64) * 2**40).astype(np.int64)
     return nearness if config.keep == "hard" else -nearness
 
@@ -220,14 +275,17 @@ def _rank(closeness: Vectors, table: pa.Table, config: Config) -> npt.NDArray[np
 def compare(task: Task, inputs: Inputs, out: Out, config: Config) -> Mapping[str, int]:
     """Per range of clusters: each row that goes, with who is kept; each row kept for others, with how many they are."""
     dropped = 0
-    clusters = itertools.groupby(_pieces(inputs), key=lambda piece: piece["place"][0].as_py())
-    for number, (_, pieces) in enumerate(clusters):
+    for number, (_, pieces) in enumerate(_clusters(inputs)):
         walk = Walk(out.scratch / f"cluster-{number}", config)
         for block in _blocks(pieces):
             out.write(walk.next(block))
         out.write(walk.end())
         dropped += walk.dropped
     return {"dropped": dropped}
+
+
+def _clusters(inputs: Inputs) -> Iterator[tuple[int, Iterator[pa.Table]]]:
+    return itertools.groupby(_pieces(inputs), key=lambda piece: piece["place"][0].as_py())
 
 
 def _pieces(inputs: Inputs) -> Iterator[pa.Table]:
@@ -252,91 +310,6 @@ def _blocks(pieces: Iterator[pa.Table]) -> Iterator[pa.Table]:
     rest = pa.concat_tables(held)
     if len(rest):
         yield rest
-
-
-class Walk:
-    """The rows of a cluster in their order; those compared with lie in a file, a block of them in memory."""
-
-    def __init__(self, file: Path, config: Config) -> None:
-        self.dropped = 0
-        self._file, self._least, self._cascade = file, 1 - config.eps, config.cascade
-        self._rows = 0  # in the file
-        self._orders: list[int] = []  # of the row that stands for each of them, with its id
-        self._ids: list[str] = []
-        self._sizes: dict[int, int] = {}  # of kept rows, by order
-        self._names: dict[int, str] = {}
-
-    def next(self, block: pa.Table) -> pa.Table:
-        """Records of the rows of a block that go."""
-        vectors = _as_vectors(block["embedding"])
-        orders, ids = block["order"].to_pylist(), block["id"].to_pylist()
-        best, which = self._closest(vectors)
-        among = vectors @ vectors.T
-        kept_for: dict[int, tuple[int, str]] = {}  # row of the block -> who stands for it
-        stands: list[int] = []  # rows of the block that later ones are compared with
-        gone: dict[str, list[Any]] = {"order": [], "kept_id": [], "similarity": []}
-        for i, (order, name) in enumerate(zip(orders, ids, strict=True)):
-            by, similarity = (self._orders[which[i]], self._ids[which[i]]) if self._rows else (0, ""), best[i]
-            if stands and (nearest := among[i, stands]).max() > similarity:
-                by, similarity = kept_for[stands[int(nearest.argmax())]], nearest.max()
-            if similarity > self._least:
-                self._sizes[by[0]] += 1
-                for column, value in zip(gone.values(), (order, by[1], float(similarity)), strict=True):
-                    column.append(value)
-            else:
-                by = order, name
-                self._sizes[order], self._names[order] = 1, name
-            kept_for[i] = by
-            if self._cascade or by[0] == order:
-                stands.append(i)
-        self.dropped += len(gone["order"])
-        self._append(vectors[stands], [kept_for[i] for i in stands])
-        return _records(gone["order"], gone["kept_id"], [0] * len(gone["order"]), gone["similarity"])
-
-    def end(self) -> pa.Table:
-        """Records of the rows that stand for others; the file is removed."""
-        self._file.unlink(missing_ok=True)
-        several = [(order, size) for order, size in self._sizes.items() if size > 1]
-        orders = [order for order, _ in several]
-        return _records(
-            orders,
-            [self._names[order] for order in orders],
-            [size for _, size in several],
-            [None] * len(several),
-        )
-
-    def _closest(self, vectors: Vectors) -> tuple[Vectors, npt.NDArray[np.int64]]:
-        """Cosine to the most alike row of the file, and which it is."""
-        best = np.full(len(vectors), -2, np.float32)
-        which = np.zeros(len(vectors), np.int64)
-        if not self._rows:
-            return best, which
-        file = np.memmap(self._file, np.float32, "r", shape=(self._rows, vectors.shape[1]))
-        for start in range(0, self._rows, BLOCK):
-            cosines = vectors @ np.array(file[start : start + BLOCK]).T
-            nearest = cosines.argmax(axis=1)
-            highest = cosines[np.arange(len(vectors)), nearest]
-            better = highest > best
-            best[better], which[better] = highest[better], nearest[better] + start
-        return best, which
-
-    def _append(self, vectors: Vectors, stand: list[tuple[int, str]]) -> None:
-        with open(self._file, "ab") as file:
-            file.write(np.ascontiguousarray(vectors).tobytes())
-        self._rows += len(vectors)
-        self._orders += [order for order, _ in stand]
-        self._ids += [name for _, name in stand]
-
-
-def _records(
-    orders: list[int], kept: list[str], sizes: list[int], similarities: list[float | None]
-) -> pa.Table:
-    return pa.table({
-        "order": pa.array(orders, pa.uint64()),
-        "kept_id": pa.array(kept, pa.string()),
-        "size": pa.array(sizes, pa.int64()),
-        "similarity": pa.array(similarities, pa.float64()),
-    })  # fmt: skip
 
 
 def apply(task: Task, inputs: Inputs, out: Out, config: Config) -> Mapping[str, int]:
@@ -372,11 +345,12 @@ def apply(task: Task, inputs: Inputs, out: Out, config: Config) -> Mapping[str, 
 
 
 semantic_dedup = global_stage(
-    "semantic_dedup", version=1, config=Config, reads=columns_read, libraries=libraries, files=model_files, check=check,
+    "semantic_dedup", version=2, config=Config, reads=columns_read, libraries=libraries, files=model_files, check=check,
     writes={"semantic_dedup_cluster_size": pa.int64(), "semantic_dedup_cluster_id": pa.string()},
     phases=[
         Phase(embed, "units", ("draw", "order")),
         Phase(cluster, "whole", ("place", "rank", "order")),
+        Phase(split, "ranges", ("place", "rank", "order")),
         Phase(compare, "ranges", ("order",)),
         Phase(apply, "units"),
     ],

@@ -117,6 +117,45 @@ def test_ranks_do_not_depend_on_how_the_records_come(tmp_path: Path) -> None:
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize("keep", ["hard", "easy", "random"])
+def test_a_cluster_of_too_many_rows_is_cut(tmp_path: Path, monkeypatch: Any, keep: Any) -> None:
+    """Twins stay together, and smaller clusters what they are."""
+    monkeypatch.setattr(stage, "MOST_ROWS", 300)
+    monkeypatch.setattr(stage, "ROWS_PER_CLUSTER", 100)
+    one = unit(np.random.default_rng(0).normal(size=(1000, 16))).astype(np.float32)
+    vectors = np.concatenate([one[:50], one, one[:500], one[:300]])
+    place = np.repeat(np.array([0, 5, 9], np.uint64) << np.uint64(stage.CUTS), [50, 1500, 300])
+    rows = pa.table({"order": pa.array(range(1850), pa.uint64()), "id": [str(i) for i in range(1850)],
+                     "embedding": stage._as_lists(vectors), "rank": pa.array(range(1850)), "place": place})  # fmt: skip
+    found = []
+    for size, given in ((1850, 0), (70, 0), (70, 3)):
+        sink, records = Sink(tmp_path), [rows.slice(i, size) for i in range(0, 1850, size)]
+        told = stage.split(
+            Task(0), Unit(records=records), sink, Config(column="v", keep=keep, clusters=given)
+        )
+        found.append(pa.concat_tables(sink.tables).select(rows.schema.names).sort_by("order"))
+        assert told == ({} if given else {"parts": 15})
+    cut, again, whole = found
+    assert whole == rows
+    assert cut.equals(again)
+    assert cut.slice(0, 50).equals(rows.slice(0, 50))
+    assert cut.slice(1550).equals(rows.slice(1550))
+    parts, ranks = (cut[name].to_numpy()[50:1550] for name in ("place", "rank"))
+    assert set(parts.tolist()) <= {(5 << stage.CUTS) + i for i in range(15)}
+    assert len(set(parts.tolist())) > 5
+    assert (parts[:500] == parts[1000:]).all()
+    if keep == "random":
+        assert (ranks == range(50, 1550)).all()
+        return
+    assert (ranks[:500] == ranks[1000:]).all()
+    means = {part: unit(vectors[50:1550][parts == part].mean(axis=0)) for part in set(parts.tolist())}
+    closeness = np.array(
+        [means[part] @ row for part, row in zip(parts.tolist(), vectors[50:1550], strict=True)]
+    )
+    assert abs(np.corrcoef(ranks, closeness)[0, 1]) > 0.9
+    assert (ranks[0] > 0) == (keep == "hard")
+
+
 def test_rows_without_embedding_stay(run: Any) -> None:
     vectors = [[1.0, 0.0], None, [0.0, 0.0], [2.0, 0.0], None]
     kept, dropped = run(list("abcde"), vectors, files=1, keep="first")
