@@ -49,6 +49,11 @@ Allow = Annotated[
         help="Guards that only warn: max_drop, constant_score, canaries, ...",
     ),
 ]
+PlanOnly = Annotated[bool, typer.Option("--plan-only", help="Print the plan alone; run no sample.")]
+AssumeRows = Annotated[
+    int,
+    typer.Option("--assume-rows", min=0, help="Forecast as if the input had so many rows of its kind."),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless something is wrong.")]
 
@@ -235,20 +240,14 @@ def check(
     max_memory: MaxMemory = "",
     max_disk: MaxDisk = "",
     max_hours: MaxHours = None,
-    plan_only: Annotated[
-        bool, typer.Option("--plan-only", help="Print the plan alone; run no sample.")
-    ] = False,
-    assume_rows: Annotated[
-        int,
-        typer.Option("--assume-rows", min=0, help="Forecast as if the input had so many rows of its kind."),
-    ] = 0,
+    plan_only: PlanOnly = False,
+    assume_rows: AssumeRows = 0,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Open everything a recipe names, print the plan, and forecast the run from a sample.
 
-    Rows, text, time, memory and disk come as ranges, of the phases of global stages too. Nothing of the run itself is
-    written. With --assume-rows, what a row of the sample costs is taken for as many rows as are named.
+    Rows, text, time, memory and disk come as ranges, of global stages' phases too. Nothing of the run is written.
 
     Example: curate check recipes/quickstart.yaml -o out/quickstart --max-memory 4GB
 
@@ -266,13 +265,11 @@ def check(
         loaded, stages or [], Progress(quiet), fresh, workers=workers, max_memory_mb=worker_memory,
         plan_only=plan_only and not limits, max_download=limits.disk, assume_rows=assume_rows,
     )  # fmt: skip
-    if stream:
-        report.output = "-"
+    report.output = "-" if stream else report.output
     if as_json:
         print_json(report)
     elif not quiet:
-        for line in report.lines():
-            print(line)
+        print("\n".join(report.lines()))
     if report.forecast:
         limits.refuse(report.forecast)
     raise typer.Exit(report.exit)

@@ -51,26 +51,17 @@ def why(
     """
     from curate.cli.console import print_json, printable, say
     from curate.cli.dataset import Dataset
-    from curate.cli.twins import clusters
 
     if any("\ud800" <= c <= "\udfff" for c in row_id):
         raise ConfigError(f"the id is not text: {printable(row_id)}", hint="write it in UTF-8")
     dataset = Dataset(folder, sides or ())
-    found, found_by = find(dataset, row_id), "id"
-    if not found:
-        same = _same_source_id(dataset, row_id)
-        found, found_by = [finding for i in same for finding in find(dataset, i)], "source_id"
-    findings = [_with_kept(dataset, _with_verdicts(dataset, finding)) for finding in found]
-    for finding in findings:
-        finding["with"] = list(_beside(dataset, finding))
-        finding["clusters"] = list(clusters(dataset, finding["row"]))
+    findings, found_by = _findings(dataset, row_id)
     status = findings[0]["status"] if findings else "unknown"
     code = FOUND if findings else NOT_FOUND
     if as_json:
-        by = found_by if findings else ""
-        head = {"schema": "curate.why/1", "id": row_id, "found_by": by, "status": status, "exit": code}
+        head = {"schema": "curate.why/1", "id": row_id, "found_by": found_by, "status": status, "exit": code}
         print_json({**head, "findings": findings})
-    elif findings and found_by == "source_id":
+    elif found_by == "source_id":
         ids = ", ".join(f"`{printable(i)}`" for i in dict.fromkeys(f["row"]["id"] for f in findings))
         say(f"no row has the id `{printable(row_id)}`; it is the source_id of {ids}")
     for finding in findings if not as_json else []:
@@ -78,6 +69,21 @@ def why(
     if not findings:
         _say_unknown(dataset, row_id)
     raise typer.Exit(code)
+
+
+def _findings(dataset: "Dataset", row_id: str) -> tuple[list[dict[str, Any]], str]:
+    """All that is known of an id, and which column it was found in; '' where nothing is."""
+    from curate.cli.twins import clusters
+
+    found, by = find(dataset, row_id), "id"
+    if not found:
+        same = _same_source_id(dataset, row_id)
+        found, by = [finding for i in same for finding in find(dataset, i)], "source_id"
+    findings = [_with_kept(dataset, _with_verdicts(dataset, finding)) for finding in found]
+    for finding in findings:
+        finding["with"] = list(_beside(dataset, finding))
+        finding["clusters"] = list(clusters(dataset, finding["row"]))
+    return findings, by if findings else ""
 
 
 def find(dataset: "Dataset", row_id: str) -> list[dict[str, Any]]:

@@ -176,8 +176,7 @@ def read(
                 yield line
                 continue
             offset, ordinal, data, length, error = line
-            if not offset:
-                data = data.removeprefix(_BOM)
+            data = data if offset else data.removeprefix(_BOM)
             if not error and (not data or data.isspace()):
                 report.skip("blank_line")
                 continue
@@ -189,21 +188,24 @@ def read(
                 row = parse(data, ordinal)
                 if refused and refused.has_row(row.get("url"), row.get("html")):
                     report.skip(REASON)
-                    continue
-                yield length, row
+                else:
+                    yield length, row
             except BadLine as bad:
                 reserved = parse.is_reserved(data, refused) if refused and length <= longest else None
-                if reserved:
-                    report.skip(REASON)
-                    continue
-                report.quarantine(
-                    id=row_id(part.path, ordinal),
-                    source=part.path,
-                    offset=offset,
-                    reason=bad.reason,
-                    error=bad.error,
-                    raw=b"" if refused and reserved is None else data[:RAW_CAP_BYTES],
-                )
+                raw = b"" if refused and reserved is None else data[:RAW_CAP_BYTES]
+                _set_aside(report, part, ordinal, offset, bad, raw, bool(reserved))
+
+
+def _set_aside(
+    report: Report, part: Slice, ordinal: int, offset: int, bad: BadLine, raw: bytes, reserved: bool
+) -> None:
+    """Quarantine a line; one of a page whose owner said no is skipped."""
+    if reserved:
+        report.skip(REASON)
+        return
+    report.quarantine(
+        id=row_id(part.path, ordinal), source=part.path, offset=offset, reason=bad.reason, error=bad.error, raw=raw
+    )  # fmt: skip
 
 
 def _lines(stream: Iterator[bytes], offset: int, ordinal: int, limit: int) -> Iterator[Line]:
