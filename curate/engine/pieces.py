@@ -1,5 +1,6 @@
 """What a sample is drawn from: all slices of a plan, or pieces of its files where those are large or not here."""
 
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from curate.engine.draw import Piece, pieces_of, spread
 from curate.engine.freeze import Sketch
 from curate.engine.plan import Plan
 from curate.engine.scale import Spent
+from curate.engine.scan import ScanJob, scan_all
 from curate.io import excerpt, inputs
 from curate.io.download import Patience
 from curate.io.excerpt import Part
@@ -71,6 +73,19 @@ def planning_of(sketch: Sketch, pieces: Sequence[Piece]) -> Spent:
     coming = sketch.coming_seconds * sketch.to_come / max(read, 1.0)
     seconds = sketch.planning_seconds * whole / max(read, 1.0)
     return Spent(coming + seconds, coming + seconds)
+
+
+def scanning(plan: Plan, scratch: Path) -> Spent:
+    """Seconds of one process to scan the files of a plan."""
+    files, recipe = _files_of(plan), plan.recipe
+    sizes = recipe.unit_mb << 20, recipe.max_document_mb << 20
+    jobs = [
+        ScanJob(i, file, recipe.input, plan.input_schema(), *sizes, str(scratch))
+        for i, file in enumerate(files)
+    ]
+    clock, cpu = time.perf_counter(), time.process_time()
+    scan_all(jobs, 1, lambda file: None)
+    return Spent(time.perf_counter() - clock, time.process_time() - cpu)
 
 
 def notes(parts: Sequence[Part], size: float) -> list[str]:

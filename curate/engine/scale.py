@@ -13,12 +13,14 @@ import numpy as np
 from curate.engine import journal
 from curate.engine.draw import Drawn, Floats, Range, T
 from curate.engine.journal import Entry
+from curate.engine.limits import phase_memory
 from curate.engine.plan import Pass, Plan
 from curate.engine.shuffle import MAX_FILES
 from curate.engine.unit import pass_folder
 
 FASTER, SLOWER = 1.4, 1.45  # than on an idle machine; than on one as busy as during the sample
 WIDEST = 2.9  # high / low of seconds
+SORTED = 3  # times that records which are sorted at once stand in memory
 PACKED = Range(0.38, 1.0, 1.3)  # a large row group packs better than a sample's, near-duplicates much better
 
 Seconds = Callable[[Entry], float]
@@ -35,6 +37,12 @@ class Spent(NamedTuple):
         high = self.wall * SLOWER
         return Range(max(min(self.cpu, self.wall) / FASTER, high / WIDEST), self.wall, high)
 
+    def plus(self, other: "Spent") -> "Spent":
+        return Spent(self.wall + other.wall, self.cpu + other.cpu)
+
+    def times(self, factor: float) -> "Spent":
+        return Spent(self.wall * factor, self.cpu * factor)
+
 
 class Whole(NamedTuple):
     """What a sample is scaled to."""
@@ -42,6 +50,7 @@ class Whole(NamedTuple):
     drawn: Drawn
     units: int
     workers: int
+    cap_mb: int  # of a worker
 
 
 class Sample:
@@ -68,13 +77,18 @@ class Sample:
         return found
 
     def of_step(self, index: int, one: Pass) -> tuple[Floats, Floats, Floats, Floats]:
-        """Rows and bytes that came to a step, rows that went on, its seconds; each (groups,)."""
+        """Rows and bytes that came to a step, rows that went on, its seconds; each (groups,). Of a global stage the
+        seconds are those of its last phase, reading and writing included."""
         came, size, went, seconds = (np.zeros(self.groups) for _ in range(4))
         for entry in self.entries[one.index]:
             if count := entry.steps.get(str(index)):
                 group = int(entry.unit)
                 came[group], size[group], seconds[group] = count.rows, count.bytes, count.seconds
                 went[group] = count.rows - sum(count.dropped.values()) - count.failed
+                if index == one.opens:
+                    seconds[group] = max(
+                        0.0, entry.seconds - sum(step.seconds for step in entry.steps.values())
+                    )
         return came, size, went, seconds
 
     def kept_bytes(self) -> Floats:
@@ -166,8 +180,21 @@ def merges(one: Pass, plan: Plan, units: int) -> int:
     return rounds
 
 
-def disk(plan: Plan, sample: Sample, drawn: Drawn) -> tuple[Range, Range]:
+def held(plan: Plan, sample: Sample, whole: Whole) -> float:
+    """Bytes that a phase of a global stage may hold beyond what the sample's took: what its worker plans with, where its
+    records and those it reads are that many."""
+    budget, found = phase_memory(whole.cap_mb), 0.0
+    for one in (one for one in plan.passes if one.kind == "phase"):
+        share = whole.drawn.rows.likely / tasks(one, whole)
+        written = sample.written(one, True) * share
+        read = 0.0 if one.over == "units" else sample.written(plan.passes[one.reads], True) * share
+        found = max(found, SORTED * min(written, budget.sort) + min(read, budget.stage))
+    return found
+
+
+def disk(plan: Plan, sample: Sample, whole: Whole) -> tuple[Range, Range]:
     """Bytes of the output and of the work store, per row that comes in."""
+    drawn = whole.drawn
     output = scratch = Range(0.0, 0.0, 0.0)
     before = after = Range(1.0, 1.0, 1.0)  # what global stages leave, beyond what the sample shows
     full = plan.recipe.output.dropped == "full"
@@ -191,7 +218,8 @@ def disk(plan: Plan, sample: Sample, drawn: Drawn) -> tuple[Range, Range]:
                 else after.times(kept).plus(here)
             )
         else:
-            scratch = scratch.plus(after.times(kept).plus(here))
+            rounds = 1 + merges(one, plan, whole.units)  # each writes all of it again
+            scratch = scratch.plus(after.times(kept).plus(here).times(rounds))
             output = output.plus(here)
         before = after
     return output, scratch

@@ -209,6 +209,31 @@ def test_as_many_rows_as_are_assumed(corpus, tmp_path):
     assert any(line.startswith("phase    exact_dedup.hash_rows:") for line in more.lines())
 
 
+@pytest.mark.slow
+def test_a_forecast_for_a_terabyte_and_for_a_hundred(corpus, tmp_path):
+    """A worker's memory stays below its cap; rows, disk and time grow together (and files are merged in more rounds)."""
+    recipe = recipe_of(corpus, tmp_path / "out", "minhash_dedup")
+    one, hundred = (
+        forecast(planned(recipe), recipe, workers=64, max_memory_mb=2048, assume_rows=rows)
+        for rows in (10**10, 10**12)
+    )
+    tasks = [(p.phase, p.tasks == 1, p.merges) for p in one.phases]
+    assert tasks == [
+        ("sign", False, 2),
+        ("band", False, 0),
+        ("component", True, 0),
+        ("gather", False, 2),
+        ("cluster", False, 0),
+    ]
+    assert [p.merges for p in hundred.phases] == [3, 0, 0, 3, 0]
+    for said in (one, hundred):
+        assert 100e6 < said.worker_memory_bytes.low < said.worker_memory_bytes.high < 2048 << 20
+        assert sum(p.scratch_bytes.likely for p in said.phases) <= 1.01 * said.scratch_bytes.likely
+        assert said.steps[0].cpu_seconds.low > 0
+    assert 80 < hundred.scratch_bytes.likely / one.scratch_bytes.likely < 200
+    assert 20 < hundred.seconds.likely / one.seconds.likely < 500
+
+
 def test_bytes_to_download_are_judged_with_the_others(corpus, tmp_path):
     said = expected(recipe_of(corpus, tmp_path / "out", "sample"))
     limits = Limits(disk=said.disk_bytes.high + 1000)
