@@ -137,7 +137,7 @@ def check(
         if not plan_only:
             expected = forecast(
                 plan, recipe, stage_files, workers=workers or default_workers(), max_memory_mb=max_memory_mb,
-                planning=planning, assume_rows=assume_rows, sketch=sketched,
+                planning=planning, assume_rows=assume_rows, sketched=sketched,
             )  # fmt: skip
             opened.append(f"ran it on {expected.sampled_rows:,} rows")
     files = sketched.files if sketched else plan.files

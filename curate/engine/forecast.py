@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from curate.engine import pieces, scale
 from curate.engine.draw import GROUPS, ROWS, Drawn, Floats, Range, T, draw
-from curate.engine.freeze import Sketch, freeze
+from curate.engine.freeze import Sketch, freeze, sketch
 from curate.engine.parts import ROW_GROUP_BYTES
 from curate.engine.plan import Pass, Plan
 from curate.engine.scale import PACKED, Sample, Spent, Whole
@@ -163,7 +163,7 @@ def forecast(
     planning: Spent = Spent(0.0, 0.0),
     rows: int = ROWS,
     assume_rows: int = 0,
-    sketch: Sketch | None = None,
+    sketched: Sketch | None = None,
 ) -> Forecast:
     """Run the recipe of a plan on a sample of its input, at most `rows`, and say what the whole will come to.
 
@@ -172,29 +172,46 @@ def forecast(
     """
     with TemporaryDirectory(prefix="curate-forecast-") as name:
         scratch = Path(name)
-        read, parts = pieces.pieces(plan, sketch, scratch)
+        read, parts = pieces.pieces(plan, sketched, scratch)
         drawn = draw(plan, read, ASSUMED_ROWS if assume_rows else rows)
         small = _write(drawn.groups, scratch, recipe)
         sample_plan = _plan_of_groups(small, stage_files)
         start = _run(small, stage_files, max_memory_mb) if drawn.groups else Spent(0, 0)
         sample = Sample(sample_plan, drawn, start)
-        scanning = pieces.scanning(sample_plan, scratch) if assume_rows and drawn.groups else Spent(0.0, 0.0)
-    come = pieces.downloaded(plan, sketch)
-    units = pieces.units_of(plan, sketch, read)
-    if sketch:
-        planning = pieces.planning_of(sketch, read)
+    come = pieces.downloaded(plan, sketched)
+    units = pieces.units_of(plan, sketched, read)
+    if sketched:
+        planning = pieces.planning_of(sketched, read)
     if assume_rows:
         grow = assume_rows / max(drawn.rows.likely, 1.0)
         drawn, planning, come = (
             _grown(drawn, grow),
-            planning.plus(scanning.times(assume_rows / sample.rows / workers)),
+            Spent(planning.wall * grow, planning.cpu * grow),
             come * grow,
         )
         units = int(drawn.bytes / (recipe.unit_mb << 20))
-    found = _scale(plan, sample, Whole(drawn, max(units, 1), workers, max_memory_mb), planning)
+    found = _scale(plan, sample, Whole(drawn, max(units, 1), workers), planning)
     found.download_bytes = come
     found.notes += pieces.notes(parts, sum(piece.bytes for piece in read))
     return found
+
+
+def fits_by_pieces(
+    recipe: Recipe, stage_files: Sequence[str], limits: Limits, workers: int, max_memory_mb: int
+) -> bool:
+    """Whether pieces of the input say that a run of it fits; False where it is better read in full, and says it then.
+
+    GuardError where it does not fit: nothing but the pieces was read.
+    """
+    with TemporaryDirectory(prefix="curate-pieces-") as folder:
+        some = sketch(recipe, stage_files, lambda kind, data: None, Path(folder), limits.disk)
+        if some is None:
+            return False
+        found = forecast(
+            some.plan, recipe, stage_files, workers=workers, max_memory_mb=max_memory_mb, sketched=some
+        )
+    limits.refuse(found)
+    return True
 
 
 def _grown(drawn: Drawn, grow: float) -> Drawn:
@@ -245,9 +262,8 @@ def _plan_of_groups(recipe: Recipe, stage_files: Sequence[str]) -> Plan:
 def _scale(plan: Plan, sample: Sample, whole: Whole, planning: Spent) -> Forecast:
     drawn = whole.drawn
     steps = _step_forecasts(sample, drawn)
-    output, scratch = scale.disk(plan, sample, whole)
+    output, scratch = scale.disk(plan, sample, drawn)
     memory = max((e.peak_rss_bytes for entries in sample.entries for e in entries), default=0)
-    held = scale.held(plan, sample, whole)
     document_share = min(drawn.bytes / whole.units, ROW_GROUP_BYTES)
     running = scale.wall(sample, whole)
     return Forecast(
@@ -259,8 +275,8 @@ def _scale(plan: Plan, sample: Sample, whole: Whole, planning: Spent) -> Forecas
         seconds=Spent(planning.wall + running.wall, planning.cpu + running.cpu).range(),
         worker_memory_bytes=Range(
             memory / MEMORY_VARIES,
-            memory + max(document_share, held / 2),
-            (memory + max(MEMORY_PER_GROUP * document_share, held)) * MEMORY_VARIES,
+            memory + document_share,
+            (memory + MEMORY_PER_GROUP * document_share) * MEMORY_VARIES,
         ),
         output_bytes=output.times(drawn.rows).times(PACKED),
         scratch_bytes=scratch.times(drawn.rows).times(PACKED),

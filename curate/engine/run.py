@@ -12,7 +12,7 @@ import pyarrow as pa
 from curate import stages
 from curate.engine import beside, canaries, guards, journal, shape, shuffle
 from curate.engine.fingerprints import named_files, recipe_digest
-from curate.engine.forecast import Limits, forecast
+from curate.engine.forecast import Limits, fits_by_pieces, forecast
 from curate.engine.freeze import freeze, listing_changes, relocated
 from curate.engine.journal import MANIFEST, Entry, fault
 from curate.engine.limits import WORKER_MEMORY_MB
@@ -56,6 +56,9 @@ def run(
             workers = workers or default_workers()
             with place_of_plan(out, fresh) as place:
                 disk = limits.disk if limits else None
+                anew = limits and not place.exists(PLAN)
+                if limits and anew and fits_by_pieces(recipe, stage_files, limits, workers, max_memory_mb):
+                    limits = None  # said before the input is read in full
                 plan, done = plan_or_resume(recipe, place, stage_files, listen, workers, max_download=disk)
                 if done is not None:
                     if not trial:

@@ -205,7 +205,12 @@ def _row_groups(file: InputFile, offsets: Sequence[int], size: int) -> Iterator[
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    source = open_store_file(file.remote.address) if file.remote and _remote(file) else open_source(file.path)
+    if file.remote and _remote(file):
+        source = open_store_file(
+            file.remote.address, cache_type="none"
+        )  # pieces, and not 5 MB more at each read
+    else:
+        source = open_source(file.path)
     with source, pq.ParquetFile(source, pre_buffer=False, buffer_size=1 << 20) as parquet:
         groups = [parquet.metadata.row_group(g) for g in range(parquet.metadata.num_row_groups)]
         ends = list(itertools.accumulate(group.total_byte_size for group in groups))

@@ -90,12 +90,13 @@ class StoreFile(io.RawIOBase):
         super().close()
 
 
-def open_store_file(address: str) -> BinaryIO:
-    """Open any fsspec address for reading and seeking."""
+def open_store_file(address: str, **how: str) -> BinaryIO:
+    """Open any fsspec address for reading and seeking. `cache_type="none"`: without reading ahead."""
     import fsspec
 
     with store_errors(address):
-        return cast(BinaryIO, StoreFile(fsspec.open(address, "rb").open(), address))
+        system, path = fsspec.core.url_to_fs(address)
+        return cast(BinaryIO, StoreFile(system.open(path, "rb", **how), address))
 
 
 class _Store:

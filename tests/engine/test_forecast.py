@@ -196,6 +196,21 @@ def test_a_large_input_is_forecast_from_pieces(tmp_path, monkeypatch):
     assert check(recipe, (), lambda kind, data: None, False, plan_only=True).units == 2
 
 
+def test_limits_are_kept_before_a_large_input_is_read_in_full(tmp_path, monkeypatch):
+    monkeypatch.setattr(excerpt, "WHOLE_BYTES", 10)
+    monkeypatch.setattr(excerpt, "PIECE_BYTES", 4 << 10)
+    lines = [json.dumps({"text": f"row {i} " + "word " * 50}) for i in range(10_000)]
+    (tmp_path / "in.jsonl").write_text("\n".join(lines) + "\n")
+    recipe = recipe_of(tmp_path / "in.jsonl", tmp_path / "out", "sample")
+    seen = []
+    with pytest.raises(GuardError, match=r"where --max-disk allows 0\.01"):
+        run(recipe, workers=1, limits=Limits(disk=10_000.0), listen=lambda kind, data: seen.append(kind))
+    assert seen == []
+    assert not (tmp_path / "out/_curate/plan.json").exists()
+    done = run(recipe, workers=1, limits=Limits(disk=1e9), listen=lambda kind, data: seen.append(kind))
+    assert (done.rows.kept, seen.count("scan"), seen.count("plan")) == (10_000, 1, 1)
+
+
 def test_as_many_rows_as_are_assumed(corpus, tmp_path):
     """Everything grows with the rows; a phase of a global stage stands by itself."""
     recipe = recipe_of(corpus, tmp_path / "out", "sample", {"select": "sample_hash < 0.5"}, "exact_dedup")

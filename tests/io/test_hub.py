@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import random
+import re
 import subprocess
 import sys
 import time
@@ -12,10 +14,15 @@ import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import HfFileSystem
 
-from curate.errors import ConfigError, DataError, RunError
-from curate.io import inputs
+from curate.engine.check import check
+from curate.engine.forecast import Limits
+from curate.engine.run import run
+from curate.errors import ConfigError, DataError, GuardError, RunError
+from curate.io import excerpt, inputs
 from curate.io.fetched import pinned
 from curate.io.slices import Input, Remote
+from curate.recipe.recipe import from_tree
+from curate.recipe.tree import Tree
 
 CONSOLE = str(Path(sys.executable).with_name("curate"))
 OLD, NEW = "a" * 40, "b" * 40
@@ -207,3 +214,37 @@ def test_a_file_name_that_leads_elsewhere_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("curate.io.hub.files", lambda path, patience: listing)
     with pytest.raises(DataError, match="names a file"):
         listed(f"hf://datasets/org/name@{OLD}/x", tmp_path)
+
+
+def test_a_forecast_reads_pieces_of_parquet_and_downloads_nothing(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(excerpt, "REMOTE_PIECES", 2)
+    folder = hub.folder / "datasets/org/name" / OLD / "big"
+    folder.mkdir()
+    draw = random.Random(3)
+    for number in range(2):
+        rows = [
+            {"text": draw.randbytes(1000).hex(), "url": f"https://a.com/{number}/{i}"} for i in range(3000)
+        ]
+        pq.write_table(
+            pa.Table.from_pylist(rows), folder / f"{number}.parquet", row_group_size=1500, compression="none"
+        )
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    tree = {
+        "input": {"path": "hf://datasets/org/name/big/*.parquet"}, "stages": ["sample", {"select": "sample_hash < 0.5"}],
+        "output": {"path": str(tmp_path / "out")},
+    }  # fmt: skip
+    recipe = from_tree(Tree(tree, "recipe"))
+    hub.fail("nothing", "short")
+    found = check(recipe, (), lambda kind, data: None, False, workers=1)
+    said = found.forecast
+    assert "read 2 pieces of 2 of 2 input files" in found.checked[0]
+    assert said.download_bytes == size > 12e6
+    assert 5950 < said.rows_in.likely < 6050  # rows are alike, so the range is no wider than its error
+    assert said.steps[1].rows.low <= 3000 <= said.steps[1].rows.high
+    ranges = [re.findall(r"\d+", one["range"]) for one in hub.asked(RESOLVE) if one["range"]]
+    assert 0 < sum(int(last) + 1 - int(first) for first, last in ranges) < 0.4 * size
+    with pytest.raises(GuardError, match=r"12\.\d MB are to be downloaded where --max-disk allows 5"):
+        run(recipe, workers=1, limits=Limits(disk=5e6))
+    with pytest.raises(GuardError, match="--max-hours"):
+        run(recipe, workers=1, limits=Limits(hours=1e-9))
+    assert not list((tmp_path / ".curate/downloads").rglob("*.parquet"))
