@@ -178,6 +178,7 @@ def forecast(
         sample_plan = _plan_of_groups(small, stage_files)
         start = _run(small, stage_files, max_memory_mb) if drawn.groups else Spent(0, 0)
         sample = Sample(sample_plan, drawn, start)
+        scanning = pieces.scanning(sample_plan, scratch) if assume_rows and drawn.groups else Spent(0.0, 0.0)
     come = pieces.downloaded(plan, sketched)
     units = pieces.units_of(plan, sketched, read)
     if sketched:
@@ -186,11 +187,11 @@ def forecast(
         grow = assume_rows / max(drawn.rows.likely, 1.0)
         drawn, planning, come = (
             _grown(drawn, grow),
-            Spent(planning.wall * grow, planning.cpu * grow),
+            planning.plus(scanning.times(assume_rows / sample.rows / workers)),
             come * grow,
         )
         units = int(drawn.bytes / (recipe.unit_mb << 20))
-    found = _scale(plan, sample, Whole(drawn, max(units, 1), workers), planning)
+    found = _scale(plan, sample, Whole(drawn, max(units, 1), workers, max_memory_mb), planning)
     found.download_bytes = come
     found.notes += pieces.notes(parts, sum(piece.bytes for piece in read))
     return found
@@ -262,8 +263,9 @@ def _plan_of_groups(recipe: Recipe, stage_files: Sequence[str]) -> Plan:
 def _scale(plan: Plan, sample: Sample, whole: Whole, planning: Spent) -> Forecast:
     drawn = whole.drawn
     steps = _step_forecasts(sample, drawn)
-    output, scratch = scale.disk(plan, sample, drawn)
+    output, scratch = scale.disk(plan, sample, whole)
     memory = max((e.peak_rss_bytes for entries in sample.entries for e in entries), default=0)
+    held = scale.held(plan, sample, whole)
     document_share = min(drawn.bytes / whole.units, ROW_GROUP_BYTES)
     running = scale.wall(sample, whole)
     return Forecast(
@@ -275,8 +277,8 @@ def _scale(plan: Plan, sample: Sample, whole: Whole, planning: Spent) -> Forecas
         seconds=Spent(planning.wall + running.wall, planning.cpu + running.cpu).range(),
         worker_memory_bytes=Range(
             memory / MEMORY_VARIES,
-            memory + document_share,
-            (memory + MEMORY_PER_GROUP * document_share) * MEMORY_VARIES,
+            memory + max(document_share, held / 2),
+            (memory + max(MEMORY_PER_GROUP * document_share, held)) * MEMORY_VARIES,
         ),
         output_bytes=output.times(drawn.rows).times(PACKED),
         scratch_bytes=scratch.times(drawn.rows).times(PACKED),
