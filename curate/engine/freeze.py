@@ -216,6 +216,10 @@ def surprises(files: Sequence[InputFile], schema: pa.Schema, recipe: Recipe) -> 
         if name not in removed:
             stage = {"html": "extract", "pdf": "extract_pdf"}[name]
             yield f"the input holds {name} and no stage turns it into text; `- {stage}: {{}}` does"
+    stages = [s.stage for s in recipe.steps]
+    for name in stages[stages.index("rehydrate") :] if "rehydrate" in stages else ():
+        if name.endswith("_dedup"):
+            yield f"`{name}` comes after `rehydrate` and takes its copies out again; put it before"
 
 
 def store_of(recipe: Recipe) -> str:

@@ -5,8 +5,9 @@ Reads   id      string (n,)
         column  integer (n,): `minhash_dedup_cluster_size` unless `column` names another; null counts as 1
 Writes  parent_id  string, null for the rows that came in; for a copy the id of the row it is a copy of
 Rows    all kept, in order, each followed by its copies: of size s there are as many rows in all as `weights` gives
-        for the largest size at most s. The id of a copy is a hash of its parent's, `column` and its number
-Differs copies stand side by side: shuffle before training
+        for the largest size at most s. The id of a copy is a hash of its parent's, `column` and its number; where steps
+        before have made rows, of how many did, too
+Differs copies stand side by side: shuffle before training. A dedup stage behind it takes the copies out again
 Fails   ConfigError at load when sizes do not grow from 1 or a weight is below 1; at plan when the column is not there or
         is no integer, and with `when`
 """
@@ -46,7 +47,7 @@ def check(config: Config, columns: Mapping[str, pa.DataType]) -> None:
 
 
 @stage(
-    "rehydrate", version=2, config=Config, reads=lambda config: ["id", config.column],
+    "rehydrate", version=3, config=Config, reads=lambda config: ["id", config.column],
     writes={"parent_id": pa.string()}, makes_rows=True, check=check, libraries=["xxhash"],
 )  # fmt: skip
 def rehydrate(batch: pa.RecordBatch, config: Config) -> pa.RecordBatch:
@@ -60,8 +61,11 @@ def rehydrate(batch: pa.RecordBatch, config: Config) -> pa.RecordBatch:
     )  # of the copy; 0 is the row itself
     out = batch.take(pa.array(np.repeat(np.arange(batch.num_rows), times)))
     own = out.column("id")
+    # an earlier step of this stage may have made the same copies
+    makers = sum(name.rstrip("\0").endswith("parent_id") for name in batch.schema.names)
+    what = f"{config.column}\0{makers}" if makers else config.column
     ids = [
-        xxhash.xxh3_128_hexdigest(f"{parent}\0{config.column}\0{n}") if n else parent
+        xxhash.xxh3_128_hexdigest(f"{parent}\0{what}\0{n}") if n else parent
         for parent, n in zip(own.to_pylist(), number.tolist(), strict=True)
     ]
     place = out.schema.get_field_index("id")

@@ -5,8 +5,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import curate
+from curate.engine.freeze import surprises
 from curate.engine.verify import verify
 from curate.errors import ConfigError
+from curate.recipe.recipe import from_tree
+from curate.recipe.tree import Tree
 from curate.stages.rehydrate import Config, rehydrate
 
 
@@ -48,6 +51,32 @@ def test_copies_by_another_column_have_other_ids():
 def test_tables_that_are_none_are_refused(weights):
     with pytest.raises(ConfigError):
         Config(weights=weights)
+
+
+def test_twice_by_the_same_column_makes_other_ids(tmp_path):
+    path, twice = (
+        tmp_path / "a.parquet",
+        {"stage": "rehydrate", "name": "again", "column": "exact_dedup_cluster_size"},
+    )
+    pq.write_table(pa.table({"text": pa.array(["the same text"] * 2, pa.large_string())}), path)
+    stages = [{"exact_dedup": {}}, {"rehydrate": {"column": "exact_dedup_cluster_size"}}, twice]
+    curate.run(
+        {"input": {"path": str(path)}, "stages": stages, "output": {"path": str(tmp_path / "out")}}, workers=1
+    )
+    ids = pq.read_table(tmp_path / "out" / "part-00000.parquet")["id"].to_pylist()
+    assert len(ids) == len(set(ids)) == 4
+
+
+def test_a_dedup_behind_it_is_warned_about():
+    def told(*stages):
+        tree = {"input": {"path": "in"}, "stages": list(stages), "output": {"path": "out"}}
+        schema = pa.schema({"id": pa.string(), "text": pa.large_string()})
+        return list(surprises([], schema, from_tree(Tree(tree, "recipe"))))
+
+    copies = {"rehydrate": {"column": "exact_dedup_cluster_size"}}
+    [warning] = told({"exact_dedup": {}}, copies, {"minhash_dedup": {}})
+    assert "`minhash_dedup` comes after `rehydrate`" in warning
+    assert not told({"exact_dedup": {}}, copies)
 
 
 def test_a_run_counts_what_is_made_and_adds_up(tmp_path):
