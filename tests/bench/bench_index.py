@@ -1,106 +1,126 @@
-"""What adding 1% to an index costs: `python tests/bench/bench_index.py [DOCUMENTS...]`.
+"""What adding 1% to an index costs: `python tests/bench/bench_index.py [--seconds N] [TIMES...]`.
 
-For each size: CPU seconds of a run of minhash_dedup over all documents (written as ever), of building the index of them,
-and of adding 1% more to it; beside, of adding twenty documents, which is what starting and ending costs. Documents are
-passages of real text, of which a fifth are copies of others with words changed. One worker; all processes are counted;
-of additions the median of five.
+1x is 100,000 documents (150 MB of text), about the least that one keeps an index of; by default 1x, 10x and 100x are
+measured, each only where it should end within so many seconds of the start (default 1,200), as the size before it tells.
+For each size: CPU seconds of `curate run` with minhash_dedup over all documents (written as ever), of `curate index
+build`, and of `curate index add` of 1% more. The last is told apart: what an addition of twenty documents costs is
+starting and ending, the rest is the addition's own. Documents are passages of real text, from the 70,000th on with their
+words shuffled; a fifth are copies of earlier ones with words changed. One worker; each command is a process of its own,
+and all of its processes are counted; of additions the median of three.
 """
 
-import random
+import argparse
+import json
 import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 DATA = Path(__file__).parents[3] / "shared/data/text"
-SIZES = (2_000, 20_000, 200_000)
-PASSAGE_BYTES, COPIES, EDITS, TURNS, FEW = 1500, 0.2, 5, 5, 20
+UNIT, TIMES, SECONDS = 100_000, (1, 10, 100), 1200
+PASSAGE_BYTES, COPIES, EDITS, TURNS, FEW, FILE = 1500, 0.2, 5, 3, 20, 20_000
 
 
-def passages() -> list[str]:
-    """All passages of the shared texts."""
+def passages() -> list[np.ndarray]:
+    """The words of all passages of the shared texts."""
     found = []
     for file in sorted(DATA.glob("*.parquet")):
         for text in pq.read_table(file, columns=["text"])["text"].to_pylist():
             found += [text[i : i + PASSAGE_BYTES] for i in range(0, len(text), PASSAGE_BYTES)]
-    return [text for text in found if len(text) > PASSAGE_BYTES // 2]
+    return [np.array(text.split(), object) for text in found if len(text) > PASSAGE_BYTES // 2]
 
 
-def documents(texts: list[str], begin: int, count: int) -> pa.Table:
-    """Documents number begin to begin + count; beyond the passages there are, their words are shuffled."""
-    made, draw = [], random.Random(begin)
-    for i in range(begin, begin + count):
-        near = i > 10 and draw.random() < COPIES
-        source = draw.randrange(i) if near else i
-        words = texts[source % len(texts)].split()
-        random.Random(source).shuffle(words) if source >= len(texts) else None
-        for _ in range(EDITS if near else 0):
-            words[draw.randrange(len(words))] = f"edit{i}"
-        made.append(" ".join(words))
-    ids = [f"d{i}" for i in range(begin, begin + count)]
-    return pa.table({"id": ids, "text": pa.array(made, pa.large_string())})
+def document(texts: list[np.ndarray], i: int) -> str:
+    """Document number i: the same whenever it is asked for."""
+    draw = np.random.default_rng(i)
+    near = i > 10 and draw.random() < COPIES
+    source = int(draw.integers(i)) if near else i
+    words = texts[source % len(texts)]
+    words = words[np.random.default_rng([source]).permutation(len(words))] if source >= len(texts) else words
+    if near:
+        words = words.copy()
+        words[draw.integers(len(words), size=EDITS)] = f"edit{i}"
+    return " ".join(words)
 
 
-def corpus(folder: Path, texts: list[str], begin: int, count: int) -> str:
+def corpus(folder: Path, texts: list[np.ndarray], begin: int, count: int) -> str:
+    """Documents number begin to begin + count, in files."""
     folder.mkdir()
-    for number, at in enumerate(range(begin, begin + count, 20_000)):
-        table = documents(texts, at, min(20_000, begin + count - at))
-        pq.write_table(table, folder / f"{number:05d}.parquet", row_group_size=2000)
+    for at in range(begin, begin + count, FILE):
+        numbers = range(at, min(at + FILE, begin + count))
+        rows = pa.array([document(texts, i) for i in numbers], pa.large_string())
+        table = pa.table({"id": [f"d{i}" for i in numbers], "text": rows})
+        pq.write_table(table, folder / f"{at:012d}.parquet", row_group_size=2000)
     return str(folder)
 
 
-def cpu(work: Callable[[], object]) -> float:
-    """CPU seconds of this process and of its children."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    work()
-    now = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(n.ru_utime + n.ru_stime - u.ru_utime - u.ru_stime for n, u in zip(now, used, strict=True))
+def cpu(*arguments: str) -> float:
+    """CPU seconds of a `curate` command, its workers included."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-c", "from curate.cli.main import main; main()", *arguments, "--quiet"]
+    subprocess.run(command, check=True)
+    now = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return now.ru_utime + now.ru_stime - before.ru_utime - before.ru_stime
 
 
-def measure(base: Path, texts: list[str], size: int) -> None:
-    from curate.engine.api import run
-    from curate.engine.remember import add_corpus
-    from curate.index.index import Index, create
-    from curate.stages.minhash_dedup import Config, index_header
+def measure(base: Path, texts: list[np.ndarray], size: int) -> None:
+    """Print a line."""
+    from curate.index.index import Index
 
-    whole = corpus(base / "in", texts, 0, size)
+    whole, path = corpus(base / "in", texts, 0, size), str(base / "index")
     recipe = {
         "input": {"path": whole, "id": "id"}, "stages": [{"minhash_dedup": {}}], "output": {"path": str(base / "out")},
         "guards": {"allow": ["max_drop"]},
     }  # fmt: skip
-    full = cpu(lambda: run(recipe, workers=1))
-    path = str(create(str(base / "index"), index_header(Config())).path)
-    build = cpu(lambda: add_corpus(path, whole, workers=1))
+    (base / "recipe.yaml").write_text(json.dumps(recipe))
+    one = ("--workers", "1")
+    full = cpu("run", str(base / "recipe.yaml"), *one)
+    build = cpu("index", "build", path, whole, *one)
     costs: dict[int, list[float]] = {size // 100: [], FEW: []}
     for turn in range(TURNS):
         for count, found in costs.items():
             some = corpus(base / f"{turn}-{count}", texts, size * (turn + 2) + count, count)
-            found.append(cpu(lambda some=some: add_corpus(path, some, workers=1)))
+            found.append(cpu("index", "add", path, some, *one))
     added, least = (statistics.median(found) for found in costs.values())
     index = Index(path)
-    size_bytes = sum(sum(one.bytes.values()) for one in index.manifest.runs)
+    text_bytes = sum(file.stat().st_size for file in (base / "in").iterdir()) / size
+    index_bytes = sum(sum(run.bytes.values()) for run in index.manifest.runs) / index.documents
     print(
-        f"{size:>9,} documents: run {full:.1f} s, build {build:.1f} s, add 1% {added:.2f} s = {added / full:.1%}; add {FEW} "
-        f"{least:.2f} s, so 1% itself {max(0.0, added - least) / full:.1%}; {size_bytes / index.documents:,.0f} bytes a document"
+        f"{size:>10,} documents: run {full:.1f} s, build {build:.1f} s, add 1% {added:.2f} s = {added / full:.1%}"
+    )
+    print(f"{'':>10} {least:.2f} s of it to start and end ({least / full:.1%}), {added - least:.2f} s beyond ({(added - least) / full:.1%})")  # fmt: skip
+    print(
+        f"{'':>10} {index_bytes:,.0f} bytes a document in the index, {text_bytes:,.0f} in compressed Parquet"
     )
 
 
 def main() -> None:
-    texts = passages()
-    warm = tempfile.TemporaryDirectory()
-    with warm:
-        measure(Path(warm.name), texts, 200)  # kernels are compiled
-    for size in [int(argument) for argument in sys.argv[1:]] or SIZES:
-        started = time.perf_counter()
+    """Print what each size costs, as far as the time goes."""
+    asked = argparse.ArgumentParser()
+    asked.add_argument("times", nargs="*", type=int, default=TIMES)
+    asked.add_argument("--seconds", type=float, default=SECONDS)
+    given = asked.parse_args()
+    started, texts = time.monotonic(), passages()
+    with tempfile.TemporaryDirectory() as warm:
+        measure(Path(warm), texts, 200)  # kernels are compiled
+    took, before = 0.0, 0
+    for times in given.times:
+        left = given.seconds - (time.monotonic() - started)
+        if before and took * times / before > left:
+            print(f"{times * UNIT:>10,} documents: not run, {left:.0f} s are left (--seconds)")
+            return
+        began = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
-            measure(Path(folder), texts, size)
-        print(f"          ({time.perf_counter() - started:.0f} s)", flush=True)
+            measure(Path(folder), texts, times * UNIT)
+        took, before = time.monotonic() - began, times
+        print(f"{'':>10} {took:.0f} s in all", flush=True)
 
 
 if __name__ == "__main__":
