@@ -9,7 +9,7 @@ NEW_ENOUGH = import sys; sys.exit(sys.version_info < (3, 11))
 # -qq: errors only
 INSTALL = .venv/bin/pip install -qq --disable-pip-version-check -c .ci/constraints.txt
 # vLLM is left out: its extra, once there is one, comes by hand and needs a GPU or its CPU build
-EXTRAS = s3,test,bench,embed,train
+EXTRAS = s3,test,bench,embed,train,eval
 REQUIREMENTS = pyproject.toml .ci/constraints.txt
 
 .PHONY: demo test venv check docs golden clean model

@@ -29,6 +29,7 @@ DOORS = {
     "numba": ("kernels/",),
     "icu4py": ("stages/_words.py",),
     "llvmlite": ("kernels/",),
+    "lm_eval": ("eval/",),
     "resiliparse": ("stages/extract.py", "io/warc.py"),  # a page's text; what encoding bytes are in
     "rich": ("cli/",),
     "torch": ("train/", "eval/", "models/embeddings.py"),
@@ -40,7 +41,9 @@ DOORS = {
     "yaml": ("recipe/", "stages/_thresholds.py"),
 }
 # but numba in kernels; torch and transformers where nobody imports a file without wanting them
-NEVER_AT_TOP = {"torch", "duckdb", "datatrove", "trafilatura", "tokenizers", "numba", "faiss", "transformers"}
+NEVER_AT_TOP = {
+    "torch", "duckdb", "datatrove", "trafilatura", "tokenizers", "numba", "faiss", "transformers", "lm_eval",
+}  # fmt: skip
 TOP_LEVEL = {
     ".ci", ".gitignore", "CHANGELOG.md", "LICENSE", "Makefile", "README.md", "curate", "pyproject.toml", "recipes",
     "scripts", "tests",
