@@ -16,10 +16,11 @@ from curate.engine.fingerprints import step_identity
 from curate.engine.forecast import Forecast, cpu_seconds, forecast
 from curate.engine.freeze import Sketch, freeze, sketch
 from curate.engine.journal import MANIFEST
+from curate.engine.limits import WORKER_MEMORY_MB
 from curate.engine.lock import is_dead, read_owner
 from curate.engine.log import Listener
 from curate.engine.plan import Plan, check_schema
-from curate.engine.run import WORKER_MEMORY_MB, plan_or_resume, refuse_strangers, remove_dataset
+from curate.engine.run import plan_or_resume, refuse_strangers, remove_dataset
 from curate.engine.scale import Spent
 from curate.engine.unit import PLAN, pass_folder
 from curate.engine.workers import default_workers, os_error
