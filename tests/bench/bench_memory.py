@@ -7,9 +7,11 @@ new columns  `columns: new`, and
 partitions   `partition_by: [lang]`, over the documents of `rules`; 20 and 400 MB
 
 Each line is a fresh process, after one that compiled the kernels: the largest resident size of the worker in each pass, and of the process that ran it.
-`python tests/bench/bench_memory.py fineweb` runs one of the four.
+`python tests/bench/bench_memory.py fineweb --within 1800` runs one of the four, and stops after so many seconds: a size
+that would take longer, by the one before it, is not begun.
 """
 
+import argparse
 import json
 import re
 import resource
@@ -112,14 +114,29 @@ def main() -> None:
     if sys.argv[1:2] == ["--measure"]:
         print(json.dumps(measure(sys.argv[2], Path(sys.argv[3]))))
         return
-    for name in [name for name in PLAN if not sys.argv[1:] or name in sys.argv[1:]]:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("names", nargs="*", choices=[[], *PLAN])
+    parser.add_argument("--within", type=float, default=float("inf"), metavar="SECONDS")
+    asked = parser.parse_args()
+    end = time.monotonic() + asked.within
+    for name in asked.names or PLAN:
         first: dict[str, Any] = {}
+        found: dict[str, Any] = {}
         sizes = PLAN[name][2]
         for number, megabytes in enumerate((sizes[0], *sizes)):
+            left = end - time.monotonic()
+            if number > 1 and found["seconds"] * megabytes / sizes[number - 2] > left:
+                print(f"{name}: {megabytes:,} MB left out, {left:.0f} s are left")
+                break
             with tempfile.TemporaryDirectory(prefix="curate-bench-") as scratch:
                 write_input(Path(scratch) / "in.parquet", name, megabytes)
                 command = [sys.executable, __file__, "--measure", name, scratch]
-                done = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+                timeout = None if left == float("inf") else max(left, 1)
+                try:
+                    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=timeout).stdout
+                except subprocess.TimeoutExpired:
+                    print(f"{name}: {megabytes:,} MB not done within {left:.0f} s")
+                    break
             found = json.loads(done.splitlines()[-1])
             if number == 0:
                 continue  # it has compiled kernels
