@@ -66,12 +66,25 @@ class Processes:
         )
 
 
+def kind_of(device: str) -> str:
+    """cpu or cuda, of auto, cpu or cuda; ConfigError where there is no GPU."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("`device: cuda`: torch sees no GPU here", hint="`device: cpu`, or torch for CUDA")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+
+
+def precision_of(precision: str, device: str) -> str:
+    """fp32 or bf16, of auto, fp32 or bf16: bf16 on a GPU and where the CPU multiplies it natively."""
+    if precision != "auto":
+        return precision
+    can: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return "bf16" if kind_of(device) == "cuda" or can.get("avx512_bf16") or can.get("amx_bf16") else "fp32"
+
+
 @contextmanager
 def processes(device: str) -> Iterator[Processes]:
     """Join the others, if `torchrun` started any. `device`: auto, cpu or cuda."""
-    kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("`device: cuda`: torch sees no GPU here", hint="`device: cpu`, or torch for CUDA")
+    kind = kind_of(device)
     world, rank = int(os.environ.get(WORLD, 1)), int(os.environ.get(RANK, 0))
     place = torch.device(f"cuda:{os.environ.get(LOCAL, 0)}" if kind == "cuda" else "cpu")
     if kind == "cuda":

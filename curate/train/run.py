@@ -22,7 +22,7 @@ from curate.engine.lock import Lock
 from curate.errors import ConfigError, DataError, RunError
 from curate.io.files import Folder, content_of, sha256_of
 from curate.models.tokenizer import Contract
-from curate.train import checkpoint, loop, model, results, schedule, settings, size
+from curate.train import checkpoint, distributed, loop, model, results, schedule, settings, size
 from curate.train.checkpoint import Opened, State
 from curate.train.distributed import Processes, processes
 from curate.train.feed import Feed
@@ -92,6 +92,8 @@ def prepare(tokens: Sequence[str | Path], output: str | Path, given: Loaded) -> 
     total = loaded.settings.steps
     if not total:
         raise ConfigError(f"`tokens: {loaded.settings.tokens}` is less than one step", hint="raise `tokens`")
+    exact = distributed.precision_of(loaded.settings.precision, loaded.settings.device)
+    loaded = Resolution(msgspec.structs.replace(loaded.settings, precision=exact), loaded.origins)
     schedule.check(loaded.settings.schedule, total + (before.state.schedule_step if before else 0))
     _note_joint(loaded.settings, before, total, notes)
     found = Prepared(datasets, loaded, folder, before, notes)
@@ -241,10 +243,9 @@ def _trained(prepared: Prepared, who: Processes, listen: loop.Listen, say: Say) 
 def machine_of(now: Resolved, who: Processes) -> Machine:
     """What the settings leave to the machine."""
     on_gpu = who.device.type == "cuda"
-    bf16 = now.precision == "bf16" or (now.precision == "auto" and on_gpu)
     most = max(1, _MICRO_TOKENS[who.device.type] // now.context)
     return Machine(
-        processes=who, bf16=bf16, compile=on_gpu if now.compile is None else now.compile,
+        processes=who, bf16=now.precision == "bf16", compile=on_gpu if now.compile is None else now.compile,
         micro_batch=now.micro_batch or min(now.batch // who.world or 1, most),
     )  # fmt: skip
 
@@ -294,8 +295,7 @@ def _result(prepared: Prepared, one: Any, machine: Machine, state: State) -> Res
             "a difference to another run may have the wrong sign"
         )
     values = msgspec.to_builtins(now) | {
-        "device": machine.device.type, "precision": "bf16" if machine.bf16 else "fp32",
-        "compile": machine.compile, "micro_batch": machine.micro_batch,
+        "device": machine.device.type, "compile": machine.compile, "micro_batch": machine.micro_batch,
     }  # fmt: skip
     return Result(
         status="running", output=str(prepared.folder), fingerprint=prepared.fingerprint, settings=values,

@@ -56,7 +56,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     subset: Subset | None = None  # a share of the documents
     phases: tuple[Phase, ...] = ()  # changes of the mix over training
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"  # of matrix products; weights and moments are fp32
+    precision: Literal["auto", "fp32", "bf16"] = (
+        "auto"  # of matrix products, bf16 where it pays; the rest is fp32
+    )
     compile: bool | None = None  # torch.compile; on a GPU
     threads: int = 0  # of torch on a CPU; 0: its own choice
     checkpoint_every: int | None = None  # steps

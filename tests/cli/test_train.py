@@ -15,7 +15,7 @@ pytest.importorskip("transformers", reason='needs pip install "curate[train]"')
 from curate.cli.main import main
 from curate.models.tokenizer import Contract
 
-TINY = "width=16 layers=1 heads=2 kv_heads=2 context=16 batch=4 lr=0.01 device=cpu".split()
+TINY = "width=16 layers=1 heads=2 kv_heads=2 context=16 batch=4 lr=0.01 device=cpu precision=fp32".split()
 
 
 @pytest.fixture

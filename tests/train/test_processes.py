@@ -22,7 +22,7 @@ from curate.train.distributed import Processes, slurm_job  # noqa: E402
 from curate.train.loop import records  # noqa: E402
 
 SETS = [
-    "width=16", "layers=2", "heads=2", "kv_heads=2", "context=16", "batch=4", "lr=0.01", "device=cpu", "threads=1",
+    "width=16", "layers=2", "heads=2", "kv_heads=2", "context=16", "batch=4", "lr=0.01", "device=cpu", "precision=fp32", "threads=1",
     "checkpoint_every=3", "packing=best_fit",
 ]  # fmt: skip
 

@@ -22,7 +22,7 @@ from curate.train.loop import Diverged, records  # noqa: E402
 CONTEXT, BATCH = 16, 4
 TINY = [
     "width=16", "layers=2", "heads=2", "kv_heads=1", f"context={CONTEXT}", f"batch={BATCH}", "lr=0.01",
-    "checkpoint_every=5", "keep=100", "device=cpu",
+    "checkpoint_every=5", "keep=100", "device=cpu", "precision=fp32",
 ]  # fmt: skip
 STEPS = 20
 
@@ -214,7 +214,7 @@ def test_a_jump_of_the_rate_is_said(tokens: Path, tmp_path: Path) -> None:
 def test_a_folder_is_weights_alone_and_warms_up_again(tokens: Path, tmp_path: Path) -> None:
     run.train([tokens], tmp_path / "first", given())
     start = str(tmp_path / "first/step-00000020")
-    found = run.train([tokens], tmp_path / "second", settings.load("", ["lr=0.01", "batch=4", "device=cpu"], {"init": start, "tokens": 1280}))  # fmt: skip
+    found = run.train([tokens], tmp_path / "second", settings.load("", ["lr=0.01", "batch=4", "device=cpu", "precision=fp32"], {"init": start, "tokens": 1280}))  # fmt: skip
     assert (found.settings["width"], found.origins["width"]) == (16, "init")
     assert (found.settings["context"], found.origins["context"]) == (CONTEXT, "init")
     assert any("no moments" in note and "moments that lie there are not used" in note for note in found.notes)
