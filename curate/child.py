@@ -32,6 +32,13 @@ def mark_row(row: int) -> None:
     struct.pack_into("q", _row, 0, row)
 
 
+def peak_memory_bytes() -> int:
+    """Largest resident size of this process so far. (`ru_maxrss` begins with that of the process that started it.)"""
+    with open("/proc/self/status", "rb") as file:
+        line = next(line for line in file if line.startswith(b"VmHWM"))
+    return int(line.split()[1]) << 10
+
+
 class Child:
     """One child running `target` ("module:function", called with the connection until it returns)."""
 

@@ -1,7 +1,6 @@
 """Phases of a global stage: a unit or a key range in, one sorted record file out; the last one keeps and drops rows."""
 
 import contextlib
-import resource
 import tempfile
 import time
 import uuid
@@ -11,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.child import mark_row
+from curate.child import mark_row, peak_memory_bytes
 from curate.engine import journal, shuffle
 from curate.engine.call import Names
 from curate.engine.journal import Entry, Ledger, Written
@@ -270,6 +269,6 @@ def _write_records(
     entry = Entry(
         unit=unit, fingerprint=fingerprint, ledger=Ledger(sums={}), counts=dict(counts),
         outputs=outputs if writer.rows else [], records=writer.rows, seconds=time.perf_counter() - started,
-        cpu_seconds=time.process_time() - cpu, peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10,
+        cpu_seconds=time.process_time() - cpu, peak_rss_bytes=peak_memory_bytes(),
     )  # fmt: skip
     return journal.commit(folder, entry, attempt)

@@ -1,7 +1,6 @@
 """One unit of a rows pass, start to commit. Takes a plan folder and a unit's name and assumes nothing else."""
 
 import contextlib
-import resource
 import time
 from collections.abc import Callable, Iterator
 from functools import lru_cache
@@ -12,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate import stages
-from curate.child import mark_row
+from curate.child import mark_row, peak_memory_bytes
 from curate.engine import journal, shape
 from curate.engine.flow import Flow
 from curate.engine.journal import Entry
@@ -335,7 +334,7 @@ class LinkRun:
             skipped=self.rows.report.skipped, quarantined=flow.quarantined, killed_ids=flow.killed_ids,
             outputs=self.files.finish(), bytes_in=self.bytes_in, text_bytes=flow.text_bytes, tokens=flow.tokens,
             seconds=time.perf_counter() - self.started, cpu_seconds=flow.cpu_seconds() - self.cpu,
-            peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10, link=link, last=last,
+            peak_rss_bytes=peak_memory_bytes(), link=link, last=last,
             first_ids=found[:] if self.rows.is_chain else [],
         )  # fmt: skip
         self.rows.report.skipped = {}

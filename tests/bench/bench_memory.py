@@ -14,7 +14,6 @@ that would take longer, by the one before it, is not begun.
 import argparse
 import json
 import re
-import resource
 import subprocess
 import sys
 import tempfile
@@ -30,6 +29,7 @@ import pyarrow.parquet as pq
 import yaml
 
 import curate
+from curate.child import peak_memory_bytes
 
 WORDS = "the quick brown fox jumps over the lazy dog and that is what we have with us to be of use ".split()
 RULES = [
@@ -105,12 +105,51 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
         "kept": result.rows.kept,
         "seconds": time.perf_counter() - started,
         "worker": [one["peak_rss_bytes"] / 2**20 for one in result.passes],
-        "parent": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "parent": peak_memory_bytes() / 2**20,
     }
 
 
+def measured(name: str, megabytes: int, left: float) -> dict[str, Any] | None:
+    """What a process of its own measured; None where it took more than `left` seconds."""
+    with tempfile.TemporaryDirectory(prefix="curate-bench-") as scratch:
+        write_input(Path(scratch) / "in.parquet", name, megabytes)
+        command = [sys.executable, __file__, "--measure", name, scratch]
+        timeout = None if left == float("inf") else left
+        try:
+            done = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=timeout).stdout
+        except subprocess.TimeoutExpired:
+            return None
+    found: dict[str, Any] = json.loads(done.splitlines()[-1])
+    return found
+
+
+def grow(name: str, end: float) -> None:
+    """One line for each size, as far as there is time until `end`. The first run only compiles kernels."""
+    first: dict[str, Any] = {}
+    found: dict[str, Any] | None = {}
+    sizes = PLAN[name][2]
+    for number, megabytes in enumerate((sizes[0], *sizes)):
+        left = end - time.monotonic()
+        expected = found["seconds"] * megabytes / sizes[number - 2] if found and number > 1 else 0.0
+        found = measured(name, megabytes, left) if expected < left else None
+        if found is None:
+            print(f"{name}: {megabytes:,} MB left out, no time: {expected:.0f} s expected, {left:.0f} s left")
+            return
+        if number == 0:
+            continue
+        first = first or found
+        worker, before = max(found["worker"]), max(first["worker"])
+        passes = " ".join(f"{peak:.0f}" for peak in found["worker"])
+        print(
+            f"{name}: {megabytes:,} MB, {found['rows']:,} rows, {found['kept']:,} kept, {found['seconds']:.0f} s: "
+            f"worker {worker:.0f} MB ({worker / before:.2f} x; by pass {passes}), "
+            f"parent {found['parent']:.0f} MB ({found['parent'] / first['parent']:.2f} x)",
+            flush=True,
+        )
+
+
 def main() -> None:
-    """Print one line per size, each of a process of its own."""
+    """Measure the named ones, or all."""
     if sys.argv[1:2] == ["--measure"]:
         print(json.dumps(measure(sys.argv[2], Path(sys.argv[3]))))
         return
@@ -118,37 +157,8 @@ def main() -> None:
     parser.add_argument("names", nargs="*", choices=[[], *PLAN])
     parser.add_argument("--within", type=float, default=float("inf"), metavar="SECONDS")
     asked = parser.parse_args()
-    end = time.monotonic() + asked.within
     for name in asked.names or PLAN:
-        first: dict[str, Any] = {}
-        found: dict[str, Any] = {}
-        sizes = PLAN[name][2]
-        for number, megabytes in enumerate((sizes[0], *sizes)):
-            left = end - time.monotonic()
-            if number > 1 and found["seconds"] * megabytes / sizes[number - 2] > left:
-                print(f"{name}: {megabytes:,} MB left out, {left:.0f} s are left")
-                break
-            with tempfile.TemporaryDirectory(prefix="curate-bench-") as scratch:
-                write_input(Path(scratch) / "in.parquet", name, megabytes)
-                command = [sys.executable, __file__, "--measure", name, scratch]
-                timeout = None if left == float("inf") else max(left, 1)
-                try:
-                    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=timeout).stdout
-                except subprocess.TimeoutExpired:
-                    print(f"{name}: {megabytes:,} MB not done within {left:.0f} s")
-                    break
-            found = json.loads(done.splitlines()[-1])
-            if number == 0:
-                continue  # it has compiled kernels
-            first = first or found
-            worker, before = max(found["worker"]), max(first["worker"])
-            passes = " ".join(f"{peak:.0f}" for peak in found["worker"])
-            print(
-                f"{name}: {megabytes:,} MB, {found['rows']:,} rows, {found['kept']:,} kept, {found['seconds']:.0f} s: "
-                f"worker {worker:.0f} MB ({worker / before:.2f} x; by pass {passes}), "
-                f"parent {found['parent']:.0f} MB ({found['parent'] / first['parent']:.2f} x)",
-                flush=True,
-            )
+        grow(name, time.monotonic() + asked.within)
 
 
 if __name__ == "__main__":

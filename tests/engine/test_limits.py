@@ -1,5 +1,7 @@
 """What rows may cost in a killable child where their stage names no deadline."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -156,3 +158,18 @@ def test_a_slow_row_stays_and_rows_that_hang_cost_little_more_than_themselves(
     assert done["id"].to_pylist() == [f"row {i}" for i in range(600) if i not in (37, 400)]
     assert careful.deaths == 0  # of the machine: the slow row was none
     assert careful.cpu_seconds() < 40
+
+
+def test_the_peak_of_a_process_is_not_that_of_its_parent():
+    held = bytearray(300 << 20)
+    code = "from curate.child import peak_memory_bytes; print(peak_memory_bytes())"
+    told = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True).stdout
+    assert 1 << 20 < int(told) < len(held) // 2
+
+
+def test_what_a_phase_plans_with_fits_into_its_worker():
+    for cap in (256, 512, 1024, 4096):
+        planned = limits.phase_memory(cap)
+        assert 1 << 20 <= planned.sort < planned.stage
+        assert 3 * planned.sort + planned.stage <= max(cap - limits.ASIDE_MB, limits.LEAST_MB) << 20
+    assert limits.phase_memory(1024) == (64 << 20, 192 << 20)
