@@ -20,10 +20,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from curate.engine.canary import Change, Host, Kind
 from curate.engine.draw import draw, mixed, pieces_of, spread
 from curate.engine.guards import Finding, settle
 from curate.engine.plan import Plan
-from curate.engine.planted import Change, Host, Kind, kinds, planted_row, reads_pages
+from curate.engine.planted import kinds, planted_row, reads_pages
 from curate.io.files import Folder
 from curate.io.inputs import Input
 from curate.recipe.guards import NAMES, Guards
@@ -190,10 +191,11 @@ def _rows(
         change = kind.plant(host) if kind else Change()
         if change is None:
             continue
-        for copy in range(kind.copies if kind else 1):
-            label = f"{name}-{copy}" if copy else name
-            rows.append(planted_row(host, change, label, raw, as_html))
-            needles.setdefault(name, change.needle)
+        needles[name] = change.needle
+        rows.append(planted_row(host, change, name, raw, as_html))
+        if kind and kind.copies == 2:
+            double = (kind.double or kind.plant)(host) or change
+            rows.append(planted_row(host, double, f"{name}-1", raw, as_html))
     return rows, needles
 
 
@@ -207,6 +209,10 @@ def _found(kind: Kind, number: int, names: list[str], needles: dict[str, str], e
     for name in names:
         here, seen = _look(kind, name, needles[name], ends)
         came, found = came + here, found + (here and seen)
+    if kind.how == "repeat" and came < 2:
+        came = found = 0  # alone it is no repeat
+    elif kind.how == "repeat" and found:
+        found = min(came, found + 1)  # the first one stays
     stage = f"stages[{kind.finder.index}] ({kind.finder.name})" if kind.finder else "input"
     return Found(planted=kind.name, stage=stage, rows=len(names), came=came, found=found)
 
@@ -216,15 +222,17 @@ def _look(kind: Kind, name: str, needle: str, ends: Ends) -> tuple[bool, bool]:
     if kind.finder is None:
         return True, name not in ends
     index = kind.finder.index
-    all_ends = [
-        ends.get(label, (-1, {})) for label in (name, *(f"{name}-{i}" for i in range(1, kind.copies)))
-    ]
+    all_ends = [ends.get(label, (-1, {})) for label in ([name, f"{name}-1"] if kind.copies == 2 else [name])]
     end, columns = all_ends[0]
     stands = needle in (columns.get("text") or "")  # an extractor may have taken it for a footer
     if kind.how == "verdict":
         verdict = columns.get(f"{kind.finder.name}_pass")
         return verdict is False or (verdict is not None and stands), verdict is False
     if kind.how == "edit":
+        counted = columns.get(f"{kind.finder.name}_{kind.counter}") or 0
+        failed = columns.get(f"{kind.finder.name}_pass") is False  # where an edit leaves nothing
+        return end > index and (counted > 0 or stands), failed or not stands
+    if kind.how == "repeat" and kind.counter and end != index:
         counted = columns.get(f"{kind.finder.name}_{kind.counter}") or 0
         return end > index and (counted > 0 or stands), not stands
     return all(place >= index for place, _ in all_ends), any(place == index for place, _ in all_ends)

@@ -1,25 +1,32 @@
 """What canaries are: for each step of a recipe, what can be planted into a sound row that the step must then find.
 
-Verdict   the row must fail the stage's `_pass`: banned URLs, words of a list, repeated lines, filler text, too little text
+Verdict   the row must fail the stage's `_pass`: banned URLs, words of a list, repeated lines, filler text, too little
+          text, items of evaluation sets (with `method: window` an edit)
 Edit      what was planted must be gone from the text: e-mail and IP addresses, a line about javascript
-Drop      the row, or one of two equal ones, must be dropped there: duplicates, a language that the `select` leaves out
+Drop      the row must be dropped there: a language that the `select` leaves out
+Copies    what must be found because it stands there more than once: planted_copies
 Skip      the row must never become one: pages whose owner opted out
-None      for stages that only measure, for stages of users, and for bounds so wide that the planted thing may pass
+None      for stages that only measure, for stages of users, and for bounds so wide that the planted thing may pass;
+          for `decontaminate` with a `reference`, or without an item of twice its n-gram's words that has an answer
 """
 
 import html
+import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import pyarrow as pa
 
+from curate.engine import planted_copies
+from curate.engine.canary import Change, Host, Kind, at_line, with_line
 from curate.engine.plan import schema_after
 from curate.models.languages import normalise
 from curate.recipe.recipe import CHECKPOINT, Recipe, Step
 from curate.stages import _lists
 
 ENTRIES = 20  # of a list, from its beginning
+ITEMS = 1000  # of evaluation sets, likewise
 # Written for this file, by the codes that models give; one is planted where a `select` leaves all of them out.
 _TEXTS = {
     "de deu deu_Latn": "Der alte Fischer saß am Abend vor seinem Haus und flickte die Netze. Der Wind kam vom Meer und brachte den "
@@ -35,35 +42,6 @@ _TEXTS = {
     "чашку чая и села рядом с ним на скамейку. Оба долго молча смотрели на воду. Только когда стемнело, они вошли в дом "
     "и зажгли лампу.",
 }
-
-
-class Host(NamedTuple):
-    """A real row that the recipe keeps."""
-
-    row: dict[str, Any]  # as the input brings it
-    text: str  # as the recipe leaves it
-    lang: str
-    number: int
-
-
-class Change(NamedTuple):
-    """What a planted row has in place of the host's; None is the host's own."""
-
-    text: str | None = None
-    url: str | None = None
-    needle: str = ""  # what the text has from it
-    meta: str = ""  # in the head of a page
-
-
-class Kind(NamedTuple):
-    """One thing to plant, and a step that must find it."""
-
-    name: str
-    finder: Step | None  # None: the reading itself
-    how: Literal["verdict", "edit", "drop", "skip"]
-    plant: Callable[[Host], Change | None]  # None: not into this one
-    counter: str = ""  # edits: the column that says how many the step has found
-    copies: int = 1  # 2: the host and its double
 
 
 def kinds(recipe: Recipe, schema: pa.Schema) -> list[Kind]:
@@ -160,13 +138,6 @@ def _instead(text: str) -> Callable[[Host], Change]:
     return lambda host: Change(f"{host.number}. {text}")
 
 
-def _with(host: Host, line: str, needle: str) -> Change:
-    """The host's text with a line more, among its own: at the end it might pass for a footer."""
-    lines = host.text.split("\n")
-    lines.insert((len(lines) + 1) // 2, line)
-    return Change("\n".join(lines), needle=needle)
-
-
 def _repeated(step: Step, config: Any) -> Iterator[Kind]:
     def plant(host: Host) -> Change:
         return Change("\n".join([f"{' '.join(host.text[:160].split())} This is line {host.number}."] * 40))
@@ -181,7 +152,9 @@ def _one_line_too_often(step: Step, config: Any) -> Iterator[Kind]:
 
     def plant(host: Host) -> Change:
         times = int(1.2 * bound * len(host.text) / len(line) / (1 - 1.2 * bound)) + 3
-        return _with(host, "\n".join([line] * times), line)  # not so often that the rules before it must mind
+        return with_line(
+            host, "\n".join([line] * times), line
+        )  # not so often that the rules before it must mind
 
     if bound < 0.3:
         yield Kind("a line that is there again", step, "verdict", plant)
@@ -203,14 +176,14 @@ def _short(step: Step, config: Any) -> Iterator[Kind]:
 def _filler(step: Step, config: Any) -> Iterator[Kind]:
     line = "Lorem ipsum dolor sit amet is what stands in this place."
     if config.filter_lorem_ipsum:
-        yield Kind("filler text", step, "verdict", lambda host: _with(host, line, line))
+        yield Kind("filler text", step, "verdict", lambda host: with_line(host, line, line))
 
 
 def _javascript(step: Step, config: Any) -> Iterator[Kind]:
     line = "Please enable javascript in your browser to see all of this page."
     if config.filter_javascript:
         yield Kind(
-            "notice about javascript", step, "edit", lambda h: _with(h, line, line), "num_removed_lines"
+            "notice about javascript", step, "edit", lambda h: with_line(h, line, line), "num_removed_lines"
         )
 
 
@@ -230,11 +203,11 @@ def _capitals(step: Step, config: Any) -> Iterator[Kind]:
 def _personal(step: Step, config: Any) -> Iterator[Kind]:
     def mail(host: Host) -> Change:
         address = f"canary{host.number}@mail{host.number}.curate.net"
-        return _with(host, f"Letters of every kind reach us at {address} on all days.", address)
+        return with_line(host, f"Letters of every kind reach us at {address} on all days.", address)
 
     def ip(host: Host) -> Change:
         address = f"8.8.{host.number // 200 % 200 + 1}.{host.number % 200 + 1}"
-        return _with(host, f"The old server answered at {address} for many years.", address)
+        return with_line(host, f"The old server answered at {address} for many years.", address)
 
     if config.emails:
         yield Kind("e-mail address", step, "edit", mail, "num_emails")
@@ -249,30 +222,38 @@ def _bad_words(step: Step, config: Any) -> Iterator[Kind]:
     def plant(host: Host) -> Change | None:
         entries = lists.get(normalise(host.lang), default)
         line = f"Somebody said {_one(entries, host)} once." if entries else ""
-        return _with(host, line, line) if entries else None
+        return with_line(host, line, line) if entries else None
 
     if not config.keep_fraction:
         yield Kind("bad word", step, "verdict", plant)
 
 
-def _duplicate(step: Step, config: Any) -> Iterator[Kind]:
-    def plant(host: Host) -> Change | None:
-        null = config.column != "text" and host.row.get(config.column, "") is None  # such rows are all kept
-        return None if null else Change()
+def _evaluation_item(step: Step, config: Any) -> Iterator[Kind]:
+    from curate.stages._evaluation import items
 
-    yield Kind("duplicate", step, "drop", plant, copies=2)
+    least = max(2 * config.words, config.min_words)
+    asked = (one for one in itertools.islice(items(config.sets), ITEMS) if len(one.question.split()) >= least)
+    answered = [one for one in asked if one.answers and len(one.answers[0].split()) <= config.answer_window]
+    found = [" ".join(f"{one.question} {one.answers[0]}".split()) for one in answered]
+
+    def plant(host: Host) -> Change:
+        return at_line(host, _one(found, host))
+
+    if found and not config.reference:
+        how: Literal["edit", "verdict"] = "edit" if config.method == "window" else "verdict"
+        yield Kind("item of an evaluation set", step, how, plant, "num_items")
 
 
 _PLANS: dict[str, Callable[[Step, Any], Iterator[Kind]]] = {
     "gopher_repetition": _repeated, "fineweb_quality": _one_line_too_often, "gopher_quality": _short, "c4_quality": _filler,
     "c4_lines": _javascript, "refinedweb_lines": _capitals, "pii_mask": _personal, "bad_words": _bad_words,
-    "exact_dedup": _duplicate,
+    "decontaminate": _evaluation_item, **planted_copies.PLANS,
 }  # fmt: skip
 
 
 def planted_row(host: Host, change: Change, name: str, raw: Sequence[str], as_html: bool) -> dict[str, Any]:
     """The host's row with the change in it; a text goes into a page where the recipe reads pages."""
-    row = {**host.row, "id": name}
+    row = {**host.row, "id": name, **dict(change.columns)}
     if change.url is not None:
         row["url"] = change.url
     text = host.text if change.text is None else change.text

@@ -3,13 +3,14 @@
 import gzip
 import json
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from curate.engine import canaries, planted
 from curate.engine.canaries import KEPT, Canaries, Ends, Found
-from curate.engine.planted import Change, Host, Kind
+from curate.engine.canary import Change, Host, Kind
 from curate.engine.run import run
 from curate.engine.verify import verify
 from curate.errors import GuardError
@@ -220,6 +221,113 @@ def test_a_null_has_no_duplicate():
     (kind,) = kinds_of([{"exact_dedup": {"column": "url"}}]).values()
     assert kind.plant(HOST) == Change()
     assert kind.plant(HOST._replace(row={**HOST.row, "url": None})) is None
+
+
+OTHERS = "amber basin cedar delta ember fjord grove heron inlet juniper kelp lagoon meadow nettle orchard pebble quartz reed".split()
+
+
+@pytest.fixture
+def different(tmp_path):
+    """Rows that have little in common, with a date and an embedding each."""
+    draw = np.random.default_rng(5)
+    texts = []
+    for i in range(100):
+        lines = [" ".join(draw.choice(OTHERS, 12)) + f" {chr(97 + i % 26)}{i}x{k}." for k in range(8)]
+        texts.append("\n".join(lines))
+    table = {
+        "text": texts, "url": [f"https://fine.org/{i}" for i in range(100)],
+        "vector": [v.tolist() for v in draw.normal(size=(100, 8)).astype(np.float32)],
+    }  # fmt: skip
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table(table), tmp_path / "in/rows.parquet")
+    return tmp_path
+
+
+def copies(different, stages):
+    tree = {"input": {"path": str(different / "in")}, "stages": stages, "canaries": True}
+    tree["guards"] = {"unchanged": "warn"}
+    warnings = []
+    result = run(
+        from_tree(Tree(tree, "recipe"), output=str(different / "out")), workers=1,
+        listen=lambda kind, data: warnings.append(data["message"]) if kind == "warning" else None,
+    )  # fmt: skip
+    return result, report(different / "out"), [one for one in warnings if "canaries" in one]
+
+
+def test_copies_are_found_by_every_stage_that_goes_by_them(different):
+    """One recipe: what is planted for a stage comes through those before it."""
+    items = [
+        {"question": f"Which {w} hill of the {v} would you climb first in a {v} winter by a {w} lamp", "answer": f"{v} {w}"}
+        for w in OTHERS for v in OTHERS
+    ]  # fmt: skip
+    (different / "set.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    stages = [
+        {"url_dedup": {"keep": "first"}}, "exact_dedup", "minhash_dedup", {"semantic_dedup": {"column": "vector", "clusters": 2}}, "line_dedup",
+        {"paragraph_dedup": {"min_doc_chars": 0}}, "sentence_dedup", "substring_dedup",
+        {"decontaminate": {"sets": [{"path": str(different / "set.jsonl")}]}}, {"select": "decontaminate_pass"},
+    ]  # fmt: skip
+    result, found, warnings = copies(different, stages)
+    assert found == {
+        "URL spelled otherwise: stages[0] (url_dedup)": (10, 10, 10),
+        "duplicate: stages[1] (exact_dedup)": (10, 10, 10),
+        "near-duplicate: stages[2] (minhash_dedup)": (10, 10, 10),
+        "equal embedding: stages[3] (semantic_dedup)": (10, 10, 10),
+        "line of another page: stages[4] (line_dedup)": (10, 10, 10),
+        "line of another page: stages[5] (paragraph_dedup)": (10, 10, 10),
+        "sentences of another page: stages[6] (sentence_dedup)": (10, 10, 10),
+        "passage of another page: stages[7] (substring_dedup)": (10, 10, 10),
+        "item of an evaluation set: stages[8] (decontaminate)": (10, 10, 10),
+    }
+    assert (result.rows.kept, warnings) == (100, [])
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        {"line_dedup": {"normalize": "ccnet", "min_chars": 300}}, {"paragraph_dedup": {"method": "bloom"}},
+        {"paragraph_dedup": {"normalize": "none"}}, {"sentence_dedup": {"n_sentences": 5, "normalize": "none"}},
+        {"substring_dedup": {"unit": "tokens", "remove": "all"}}, {"substring_dedup": {"min_length": 300, "snap": "words"}},
+        {"minhash_dedup": {"ngram": 3, "keep": "longest", "verify": {"max_novel_tokens": 0}}},
+        {"minhash_dedup": {"threshold": 1.0}}, {"url_dedup": {"tracking": [], "strip_www": False, "keep": "first"}},
+    ],
+)  # fmt: skip
+def test_copies_are_found_whatever_the_options(different, stage):
+    _, found, warnings = copies(different, [stage])
+    assert (list(found.values()), warnings) == ([(12, 12, 12)], [])
+
+
+@pytest.mark.parametrize("method", ["coverage", "datatrove", "window"])
+def test_items_are_found_by_every_method(different, method):
+    item = {"question": " ".join(f"{w} {w}ish" for w in OTHERS), "answer": "because they said so there"}
+    (different / "set.jsonl").write_text(json.dumps(item) + "\n")
+    stage = {"decontaminate": {"sets": [{"path": str(different / "set.jsonl")}], "method": method}}
+    _, found, _ = copies(different, [stage, {"select": "decontaminate_pass"}])
+    assert found == {"item of an evaluation set: stages[0] (decontaminate)": (12, 12, 12)}
+
+
+def test_no_copy_is_planted_where_the_options_let_it_pass(different):
+    stages = [
+        {"line_dedup": {"min_count": 3}}, {"paragraph_dedup": {"split": "blank_lines"}},
+        {"sentence_dedup": {"n_sentences": 6}}, {"substring_dedup": {"min_length": 1000}},
+    ]  # fmt: skip
+    assert kinds_of(stages) == {}
+    assert kinds_of([{"paragraph_dedup": {"method": "bloom", "ngram": 40, "min_ngram": 40}}]) == {}
+
+
+def test_a_line_that_stands_again_is_a_miss_and_the_first_is_not():
+    step = from_tree(Tree({"input": {"path": "in"}, "stages": ["line_dedup"]}, "recipe")).steps[0]
+    kind = Kind("line", step, "repeat", lambda host: None, "removed_lines")
+    stands, cut = (KEPT, {"text": "a needle"}), (KEPT, {"text": "a", "line_dedup_removed_lines": 1})
+
+    def found(**ends):
+        one = canaries._found(kind, 0, [*ends], dict.fromkeys(ends, "needle"), Ends(ends))
+        return one.rows, one.came, one.found
+
+    assert found(a=stands, b=cut, c=(0, {"text": "needle"})) == (3, 3, 3)
+    assert found(a=stands, b=stands, c=cut) == (3, 3, 2)
+    assert found(a=stands, b=stands) == (2, 2, 0)
+    assert found(a=stands, b=(-1, {})) == (2, 0, 0)
+    assert found(a=cut, b=cut) == (2, 2, 2)
 
 
 def test_where_a_row_ends_says_whether_it_came_and_was_found():
