@@ -281,6 +281,7 @@ def test_copies_are_found_by_every_stage_that_goes_by_them(different):
     assert (result.rows.kept, warnings) == (100, [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "stage",
     [
@@ -296,6 +297,7 @@ def test_copies_are_found_whatever_the_options(different, stage):
     assert (list(found.values()), warnings) == ([(12, 12, 12)], [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["coverage", "datatrove", "window"])
 def test_items_are_found_by_every_method(different, method):
     item = {"question": " ".join(f"{w} {w}ish" for w in OTHERS), "answer": "because they said so there"}
