@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from curate.engine.journal import MANIFEST
 from curate.engine.plan import Pass, check_schema
-from curate.engine.run import load_user_stages
+from curate.engine.runner import load_user_stages
 from curate.engine.unit import PLAN, pass_folder
 from curate.engine.unit import read_plan as read_plan
 from curate.errors import DataError

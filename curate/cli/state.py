@@ -10,7 +10,7 @@ from curate.engine.journal import JOURNAL, MANIFEST, Entry
 from curate.engine.lock import Owner, is_dead, read_owner
 from curate.engine.plan import Pass, Plan
 from curate.engine.result import Rows, read_manifest, summarise
-from curate.engine.run import ranges_of
+from curate.engine.runner import ranges_of
 from curate.engine.unit import pass_folder, read_plan
 from curate.errors import COMPLETE, INCOMPLETE, DataError
 from curate.io.files import Folder

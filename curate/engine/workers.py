@@ -157,7 +157,7 @@ class Pool:
     """Runs jobs on up to `count` workers, each below `max_memory_mb`; workers end with `with`."""
 
     def __init__(self, count: int, max_memory_mb: int, signals: Signals, listen: Listener) -> None:
-        self._count, self.max_memory_mb = count, max_memory_mb
+        self.count, self.max_memory_mb = count, max_memory_mb
         self._signals, self._listen = signals, listen
         self._workers: list[Worker] = []
         self._retries: deque[Job] = deque()
@@ -198,7 +198,7 @@ class Pool:
 
     def _hand_out(self, jobs: Iterator[Job], deaths: Deaths) -> None:
         idle = [w for w in self._workers if w.job is None]
-        while len(self._workers) - len(idle) < (1 if self._compiling else self._count):
+        while len(self._workers) - len(idle) < (1 if self._compiling else self.count):
             job = self._retries.popleft() if self._retries else next(jobs, None)
             if job is None:
                 return
