@@ -41,7 +41,8 @@ def why(
 ) -> None:
     """Say where a document ended and what every step said of it, each value beside its bound.
 
-    Of a duplicate it shows how its text differs from the one kept; of a kept document, which were dropped for it.
+    Of a duplicate it shows how its text differs from the one kept; of a kept document, which were dropped for it. Documents
+    of the index that a run was compared with are known too.
 
     With side columns also what the steps said that wrote them.
 
@@ -88,6 +89,8 @@ def _findings(dataset: "Dataset", row_id: str) -> tuple[list[dict[str, Any]], st
 
 def find(dataset: "Dataset", row_id: str) -> list[dict[str, Any]]:
     """Everywhere an id stands: {"status", "part", "step", "after", "row", "pass"}. A row under way counts where it came last."""
+    from curate.cli.seen import in_indexes
+
     (_, kept), *earlier = dataset.kept()
     found: list[dict[str, Any]] = [
         {"status": part.side, "part": part.name, "step": part.step, "after": "", "row": row, "pass": None}
@@ -107,7 +110,7 @@ def find(dataset: "Dataset", row_id: str) -> list[dict[str, Any]]:
                     "pass": one.index if one else None,
                 }
             )
-    return found
+    return found or list(in_indexes(dataset, row_id))
 
 
 def _same_source_id(dataset: "Dataset", source_id: str) -> list[str]:
@@ -126,10 +129,11 @@ def _same_source_id(dataset: "Dataset", source_id: str) -> list[str]:
 
 def _with_verdicts(dataset: "Dataset", finding: dict[str, Any]) -> dict[str, Any]:
     """Add what each step said; nothing where the parts came without a plan."""
+    from curate.cli.seen import SEEN
     from curate.cli.verdicts import fate_of, verdicts
 
     said: list[Verdict] = []
-    if dataset.plan:
+    if dataset.plan and finding["status"] != SEEN:
         fate = fate_of(dataset.plan, finding["status"], finding["row"], finding["step"], finding["pass"])
         said = verdicts(dataset.plan, finding["row"], fate)
     return {**{name: value for name, value in finding.items() if name != "pass"}, "verdicts": said}

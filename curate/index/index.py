@@ -169,10 +169,15 @@ class Index:
         dropped = changes.filter(pa.array(changes["fate"].to_numpy() == DROPPED))
         yield dropped.select(["number", "kept", "jaccard"]).rename_columns(EDGE_SCHEMA.names)
 
-    def places_of(self, number: int) -> tuple[str, ...]:
-        """The files in one of which a document's text lay when it was added."""
+    def id_of(self, number: int) -> str:
+        """The id of a document."""
+        return self.ids(np.array([number], np.uint64))[0]
+
+    def place_of(self, number: int) -> tuple[tuple[str, ...], int]:
+        """The files in one of which a document's text lay when it was added, and how many of their rows came before it."""
         parts = self.run_of(number).stored.parts
-        return parts[bisect.bisect_right(parts, number, key=lambda part: part.first) - 1].paths
+        part = parts[bisect.bisect_right(parts, number, key=lambda part: part.first) - 1]
+        return part.paths, number - part.first
 
     def writer(self) -> RunWriter:
         """A new run; `commit` makes it part of the index."""
