@@ -60,6 +60,20 @@ def fit(corpus: Sequence[str], folder: str, vocab_size: int, sample: int = 0) ->
     return fitted
 
 
+def fitted_on(folder: str) -> Fitted | None:
+    """What a folder's tokenizer was trained on; None where the folder does not say. DataError where it was changed since."""
+    file = Path(folder) / FITTED
+    if not file.is_file():
+        return None
+    try:
+        found = msgspec.json.decode(file.read_bytes(), type=Fitted)
+    except ValueError as error:
+        raise DataError(f"{file} cannot be read: {error}", hint="`curate fit tokenizer` writes it") from None
+    if found.tokenizer != contract(folder).tokenizer:
+        raise DataError(f"{file} is of another tokenizer.json", hint="`curate fit tokenizer` makes both")
+    return found
+
+
 def _largest_hash(corpus: Corpus, sample: int) -> np.uint64 | None:
     """The largest of the `sample` smallest hashes; None where there are not so many. Holds 8 bytes of each document."""
     hashes = np.concatenate([np.zeros(0, np.uint64), *(_hashes(batch) for _, batch in corpus.batches())])

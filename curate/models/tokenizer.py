@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -21,6 +22,7 @@ FIM_PREFIX, FIM_MIDDLE, FIM_SUFFIX = "<|fim_prefix|>", "<|fim_middle|>", "<|fim_
 SPECIAL = (BOS, EOS, PAD, ALIGNED, MISALIGNED, FIM_PREFIX, FIM_MIDDLE, FIM_SUFFIX)
 LEAST_VOCABULARY = len(SPECIAL) + 256
 _CHARS_AT_ONCE = 1 << 20
+_LINE_END = re.compile(r"[^\W\d_](?=\n)")
 _FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "fitted.json")
 
 
@@ -106,13 +108,16 @@ class Tokenizer:
         self.library.no_truncation()  # a folder may carry both, and either would change the counts
         self.library.no_padding()
         self.library.encode_special_tokens = plain
+        self._may_cut = _may_cut(self.library)
 
     def counts(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, without special tokens."""
-        return [
-            len(encoding)
-            for encoding in self.library.encode_batch_fast(list(texts), add_special_tokens=False)
-        ]
+        pieces, starts = self._pieces(texts)
+        lengths = [0]
+        for some in _cut(pieces):
+            lengths += map(len, self.library.encode_batch_fast(some, add_special_tokens=False))
+        counts: list[int] = np.diff(np.cumsum(lengths)[starts]).tolist()
+        return counts
 
     def tokens(self, texts: Sequence[str]) -> list[tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]]:
         """Ids (n,) of each text's tokens, and the characters each comes from (n, 2), without special tokens."""
@@ -123,16 +128,51 @@ class Tokenizer:
 
     def encode(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
         """(ids, offsets): text i is ids[offsets[i]:offsets[i+1]], without special tokens."""
-        pieces, lengths = [np.zeros(0, np.uint32)], [0]
-        for some in _cut(texts):
+        pieces, starts = self._pieces(texts)
+        ids, lengths = [np.zeros(0, np.uint32)], [0]
+        for some in _cut(pieces):
             found = self.library.encode_batch_fast(some, add_special_tokens=False)
             lengths += map(len, found)
-            pieces.append(np.fromiter(chain.from_iterable(e.ids for e in found), np.uint32))
-        return np.concatenate(pieces), np.cumsum(lengths)
+            ids.append(np.fromiter(chain.from_iterable(e.ids for e in found), np.uint32))
+        return np.concatenate(ids), np.cumsum(lengths)[starts]
+
+    def _pieces(self, texts: Sequence[str]) -> tuple[list[str], list[int]]:
+        """Texts, long ones in pieces with the same tokens, and where the pieces of each begin (n+1,)."""
+        pieces: list[str] = []
+        starts = [0]
+        for text in texts:
+            begin = 0
+            while self._may_cut and len(text) - begin > _CHARS_AT_ONCE:
+                place = _LINE_END.search(text, begin + _CHARS_AT_ONCE)
+                if place is None:
+                    break
+                pieces.append(text[begin : place.end()])
+                begin = place.end()
+            pieces.append(text[begin:] if begin else text)
+            starts.append(len(pieces))
+        return pieces, starts
+
+
+def _may_cut(library: Any) -> bool:
+    """Whether no token spans the end of a line behind a letter: byte-level BPE of words, as regular expressions find them."""
+    said = (
+        msgspec.json.decode(library.pre_tokenizer.__getstate__()) if library.pre_tokenizer else {"type": ""}
+    )
+    steps = said.get("pretokenizers", [said])
+    normalizer = (
+        msgspec.json.decode(library.normalizer.__getstate__()) if library.normalizer else {"type": "NFC"}
+    )
+    return (
+        {step["type"] for step in steps} <= {"ByteLevel", "Digits", "Split"}
+        and [step["add_prefix_space"] for step in steps if step["type"] == "ByteLevel"] == [False]
+        and (len(steps) > 1 or steps[0]["use_regex"])
+        and normalizer["type"] == "NFC"
+        and not any("\n" in token.content for token in library.get_added_tokens_decoder().values())
+    )
 
 
 def _cut(texts: Sequence[str]) -> Iterator[list[str]]:
-    """Some texts at a time: the library holds more than a hundred bytes of every token."""
+    """Some texts at a time: the library holds more than a hundred bytes of every character."""
     held: list[str] = []
     size = 0
     for text in texts:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from curate.cli.main import app
 from curate.errors import ConfigError, DataError, ModelError
-from curate.fit.tokenizer import FITTED, fit
+from curate.fit.tokenizer import FITTED, fit, fitted_on
 from curate.models.tokenizer import SPECIAL, Tokenizer, contract
 
 WORDS = "the quick brown fox jumps over a lazy dog and naïve cats — 猫 12345 years".split()
@@ -60,6 +60,9 @@ def test_the_contract(fitted: Path) -> None:
     said = json.loads((fitted / FITTED).read_text())
     assert found.tokenizer == said["tokenizer"]
     assert found.vocab_size == said["vocab_size"] <= 400
+    on = fitted_on(str(fitted))
+    assert on
+    assert (on.tokenizer, on.sampled) == (found.tokenizer, 200)
     (fitted / "tokenizer_config.json").rename(fitted / "aside.json")
     try:
         with pytest.raises(ModelError, match="names no token that ends a document"):
@@ -121,3 +124,16 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     app([*arguments, "--vocab-size", "300", "--sample", "9", "--json"], standalone_mode=False)
     said = json.loads(capsys.readouterr().out)
     assert (said["schema"], said["sampled"], said["vocab_size"]) == ("curate.fit/1", 9, 300)
+
+
+def test_what_it_was_trained_on_goes_with_the_tokenizer(fitted: Path, tmp_path: Path) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((fitted / name).read_bytes())
+    assert fitted_on(str(tmp_path)) is None
+    (tmp_path / FITTED).write_bytes((fitted / FITTED).read_bytes())
+    (tmp_path / "tokenizer.json").write_text((fitted / "tokenizer.json").read_text() + " ")
+    with pytest.raises(DataError, match=r"is of another tokenizer\.json"):
+        fitted_on(str(tmp_path))
+    (tmp_path / FITTED).write_text("{")
+    with pytest.raises(DataError, match="cannot be read"):
+        fitted_on(str(tmp_path))

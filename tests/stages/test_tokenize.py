@@ -15,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.cli.main import app
+from curate.cli.tokenize import token_recipe
+from curate.engine import run as engine
 from curate.engine.verify import verify
 from curate.errors import ConfigError, DataError, ModelError
 from curate.models.tokenizer import SPECIAL, contract, train
@@ -318,3 +320,30 @@ def test_options_of_the_command(go: Go, tmp_path: Path) -> None:
         go("b", "--keep", "sauce")
     with pytest.raises(ConfigError, match="reads `nope`"):
         go("c", "--group", "nope")
+
+
+def test_bytes_do_not_depend_on_batches(corpus: str, tmp_path: Path) -> None:
+    step = {"tokenizer": BYTES, "prefix": "{url} ", "fim_rate": 0.5}
+    found = []
+    for name, rows in (("a", 4096), ("b", 7)):
+        recipe = token_recipe(
+            [corpus], str(tmp_path / name), step, ["repo", "stars"], str(tmp_path / f"s{name}"), []
+        )
+        engine.run(recipe, workers=1, batch_rows=rows)
+        found.append([part.read_bytes() for part in sorted((tmp_path / name).glob("part-*.arrow"))])
+    assert found[0] == found[1]
+    assert found[0]
+
+
+def test_a_row_that_fails_is_quarantined_and_nothing_is_lost(tmp_path: Path) -> None:
+    ends = [[4] if i % 9 else [99] for i in range(200)]
+    table = pa.table({"text": ["word"] * 200, "ends": ends, "scores": [[0.5]] * 200})
+    pq.write_table(table, tmp_path / "in.parquet")
+    step = {"tokenizer": BYTES, "condition": "scores", "condition_threshold": 0.5, "segments": "ends"}
+    recipe = token_recipe([str(tmp_path / "in.parquet")], str(tmp_path / "out"), step, [], "", [])
+    result = engine.run(recipe, workers=1)
+    assert (result.rows.in_, result.rows.kept, result.rows.quarantined) == (200, 177, 23)
+    assert verify(tmp_path / "out").problems == []
+    (file,) = (tmp_path / "out/_quarantine").glob("part-*")
+    error = pq.read_table(file)["error"][0].as_py()
+    assert "`ends` has 1 ends for 1 scores and 4 characters" in error
