@@ -57,7 +57,8 @@ def build(
     from curate.cli.stage import _from_file
     from curate.index.index import MANIFEST, create
     from curate.io.files import Folder
-    from curate.stages.minhash_dedup import Config, index_header
+    from curate.stages._minhash_sign import index_header
+    from curate.stages.minhash_dedup import Config
 
     options = _from_file(config_file) if config_file else {}
     try:

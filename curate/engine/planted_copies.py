@@ -48,7 +48,7 @@ def _elsewhere(host: Host, text: str | None = None) -> Change:
 
 
 def _near_double(step: Step, config: Any) -> Iterator[Kind]:
-    from curate.stages.minhash_dedup import plan_of
+    from curate.stages._minhash_sign import plan_of
 
     bands, rows = plan_of(config)
 

@@ -91,7 +91,7 @@ class Added:
     """A run of the index, written from the rows that the stage read and the fates that it found."""
 
     def __init__(self, plan: Plan, run: str, step: Step, index: Index) -> None:
-        from curate.stages.minhash_dedup import Signer
+        from curate.stages._minhash_sign import Signer
 
         phases = [one for one in plan.passes if one.kind == "phase" and one.step == step.index]
         self._plan, self._run, self._index = plan, run, index
@@ -134,8 +134,8 @@ class Added:
             kept[np.searchsorted(order, found["order"].to_numpy())] = found["size"].to_numpy() > 0
         text = batch.column("text").is_valid()
         batch, kept = batch.filter(text), kept[text.to_numpy(False)]
+        from curate.stages._minhash_sign import scoped
         from curate.stages._minhash_walk import unpacked
-        from curate.stages.minhash_dedup import scoped
 
         signed = self._signer.of(batch, sets=True)
         sets, set_offsets = unpacked(signed.shingles, np.uint32)

@@ -16,7 +16,8 @@ Differs documents of fewer than `ngram` words go only where another has the same
 Index   with `index` the kept documents of a `curate index` come first in keep order: what is a duplicate of one goes,
         `kept_id` names it; nothing of the index ever goes for a new document. `update_index` adds all that was seen
 Odds    the same words are told by 64 bits of hash: among n different documents too short for an n-gram about
-        n^2 / 2^65 pairs are taken for equal (0.03 at 1e9)
+        n^2 / 2^65 pairs are taken for equal (0.03 at 1e9). n-grams are told by 32: of two documents with d of them each
+        that the other has not, d^2 / 2^32 are taken for shared (a Jaccard off by one n-gram in 400,000 pairs at d = 100)
 Misses  a pair is proposed with a probability that grows with its similarity: `curate check` prints it
 Fails   ConfigError at load for options that exclude each other; at plan when no bands reach `recall`, a column is not
         there, `highest` is no number, `scope` cannot be compared, `keep: newest` has no `date` as text, or the index is
@@ -25,37 +26,32 @@ Fails   ConfigError at load for options that exclude each other; at plan when no
 
 import importlib.util
 from collections.abc import Mapping
-from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import xxhash
 
-from curate.errors import ConfigError, DataError
+from curate.errors import ConfigError
 from curate.index.index import Index
-from curate.schema import text_buffers
 from curate.stage import Inputs, Out, Phase, Task, global_stage
 from curate.stages._minhash_index import Candidates, Known, new_links, old_links
 from curate.stages._minhash_links import Buckets, Components, Places
+from curate.stages._minhash_sign import (
+    Highest,
+    Novel,
+    Signer,
+    check_header,
+    index_header,
+    plan_of,
+    rank,
+    scoped,
+)
 from curate.stages._minhash_walk import Walk, packed, tables
-from curate.stages.exact_dedup import Upcoming, date_key, digests, is_comparable
+from curate.stages.exact_dedup import Upcoming, is_comparable
 
-HEADER = b"minhash"  # its key in the metadata of signature files
 SHOWN = (0.8, 0.85, 0.9)  # similarities whose recall `check` prints
-WORST = np.int64(2**63 - 1)  # rank of what has no value
-NO_SCOPE = np.uint64(0x5851F42D4C957F2D)  # hash of a null
-
-
-class Highest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    highest: str  # column of numbers; null and NaN come last
-
-
-class Novel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    max_novel_tokens: int  # distinct words that the dropped may have and the kept has not
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -104,49 +100,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             )
 
 
-@cache  # each table of records is asked for its header
-def plan_of(config: Config) -> tuple[int, int]:
-    """(bands, rows). ConfigError where none reach `recall`."""
-    if config.bands is not None and config.rows is not None:
-        return config.bands, config.rows
-    from curate.kernels.minhash import datasketch_plan, plan
-
-    if config.scheme == "datasketch":
-        return datasketch_plan(config.threshold, config.num_perm)
-    return plan(config.threshold, config.recall, config.num_perm)
-
-
-def header(config: Config) -> dict[str, Any]:
-    """What two signatures must have in common to be compared."""
-    bands, rows = plan_of(config)
-    return {
-        "scheme": config.scheme, "seed": config.seed, "num_perm": config.num_perm, "bands": bands, "rows": rows,
-        "ngram": config.ngram, "fold": sorted(config.fold),
-    }  # fmt: skip
-
-
-def index_header(config: Config) -> dict[str, Any]:
-    """What an index and a Config must have in common."""
-    return {**header(config), "threshold": config.threshold, "scope": config.scope or ""}
-
-
 def files(config: Config) -> list[str]:
     """The index: its content is part of what names the passes."""
     if config.index is None:
         return []
     Index(config.index).check(index_header(config))
     return [config.index]
-
-
-def check_header(found: Mapping[bytes, bytes] | None, config: Config) -> None:
-    """DataError when signatures were made in another way than the Config says."""
-    ours = msgspec.json.encode(header(config))
-    theirs = (found or {}).get(HEADER, b"none")
-    if theirs != ours:
-        raise DataError(
-            f"signatures were made as {theirs.decode()}, and asked for as {ours.decode()}",
-            hint="give the stage the same options, or make the signatures anew",
-        )
 
 
 def notes(config: Config) -> list[str]:
@@ -312,90 +271,3 @@ minhash_dedup = global_stage(
     ],
     check=check, notes=notes, files=files,
 )  # fmt: skip
-
-
-class Signed(msgspec.Struct):
-    """n documents as the stage compares them."""
-
-    bands: npt.NDArray[np.uint64]  # (n, bands) keys; the digest where a document is too short to shingle
-    digests: npt.NDArray[np.uint64]  # (n,) of the words; of the bytes where there are none
-    short: npt.NDArray[np.bool_]  # (n,)
-    shingles: pa.Array  # packed sets; empty unless asked for
-    words: pa.Array  # packed sets; empty unless novel ones are counted
-
-
-class Signer:
-    """Makes what a Config says of documents."""
-
-    def __init__(self, config: Config) -> None:
-        from curate.kernels.minhash import permutations
-        from curate.kernels.shingles import Normal
-
-        self.config = config
-        self._bands, self._rows = plan_of(config)
-        drawn, used = permutations(config.scheme, config.num_perm, config.seed), self._bands * self._rows
-        self._permutations = drawn._replace(a=drawn.a[:used], b=drawn.b[:used])
-        self._normal = Normal(**{part: part in config.fold for part in Normal._fields})
-        self._metadata = {HEADER: msgspec.json.encode(header(config))}
-
-    def marked(self, table: pa.Table) -> pa.Table:
-        """The table with the header of its signatures."""
-        return table.replace_schema_metadata(self._metadata)
-
-    def of(self, batch: pa.RecordBatch, sets: bool) -> Signed:
-        """Keys of the documents of a batch without null texts; with `sets` what is compared as well."""
-        from curate.kernels.minhash import band_keys, signatures, signatures_and_sets
-        from curate.kernels.shingles import shingles
-
-        config, column = self.config, batch.column("text")
-        data, offsets = text_buffers(column)
-        how = self._permutations, config.ngram, self._normal
-        shingle_sets = word_sets = packed(np.empty(0, np.uint64), np.zeros(batch.num_rows + 1, np.int64))
-        if sets:
-            signed, found = signatures_and_sets(data, offsets, *how)
-            shingle_sets = packed(*found)
-        else:
-            signed = signatures(data, offsets, *how)
-        if sets and isinstance(config.verify, Novel):
-            words = shingles(data, offsets, 1, self._normal)
-            word_sets = packed(words.hashes, words.offsets)
-        digest = signed.digests.copy()
-        for row in np.flatnonzero(signed.words == 0):
-            digest[row] = xxhash.xxh3_64_intdigest(data[offsets[row] : offsets[row + 1]].tobytes())
-        keys, short = band_keys(signed.signatures, self._bands, self._rows), signed.words < config.ngram
-        keys[short] = digest[short, None]
-        return Signed(keys, digest, short, shingle_sets, word_sets)
-
-
-def scoped(keys: npt.NDArray[np.uint64], batch: pa.RecordBatch, config: Config) -> npt.NDArray[np.uint64]:
-    """Keys that meet only within a value of `scope`; (n, bands)."""
-    if not config.scope:
-        return keys
-    column = batch.column(config.scope)
-    values = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-    hashes, _, _ = digests(values.dictionary)
-    index = values.indices
-    of_row = np.append(hashes, NO_SCOPE)[pc.fill_null(index, len(hashes)).to_numpy()]
-    return np.asarray(keys ^ of_row[:, None], np.uint64)
-
-
-def rank(batch: pa.RecordBatch, config: Config) -> npt.NDArray[np.int64]:
-    """Smaller is better; ties go to the earlier row."""
-    if config.keep == "first":
-        return np.zeros(batch.num_rows, np.int64)
-    if config.keep == "longest":
-        return -np.diff(text_buffers(batch.column("text"))[1])
-    if config.keep == "newest":
-        return np.array([-date_key(d) for d in batch.column("date").to_pylist()], np.int64)
-    assert isinstance(config.keep, Highest)
-    column = batch.column(config.keep.highest)
-    null = column.is_null().to_numpy(False)
-    if pa.types.is_signed_integer(column.type):
-        number = column.fill_null(0).to_numpy().astype(np.int64)
-        return np.where(null, WORST, ~number)
-    if column.type == pa.uint64():  # not all of them are floats; a null is as 0
-        number = (column.fill_null(0).to_numpy(False) ^ np.uint64(1 << 63)).view(np.int64)
-        return np.asarray(~number)
-    value = column.cast(pa.float64()).fill_null(np.nan).to_numpy(False) + 0.0  # no negative zero
-    bits = value.view(np.int64)
-    return np.where(np.isnan(value), WORST, ~(bits ^ (bits >> 63 & WORST)))
