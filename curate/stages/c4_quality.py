@@ -17,7 +17,8 @@ Writes  c4_quality_pass, _reason, _value, _threshold  of the first failing rule,
         _num_policy_lines                    int32 (n,), lines that each line rule removes, the first that does
 Rows    all kept, in order; the recipe's `select` decides
 Differs from datatrove: sentences are told by marks and what follows them, so an abbreviation (Mr. Smith) ends one (there
-        some do not) and the marks of Chinese and the like need no space behind them; a document with both lorem ipsum
+        some do not) and the marks of Chinese and the like need no space behind them (the full stop of
+        Canadian syllabics ends one, there it does not); a document with both lorem ipsum
         and a curly bracket always names the first. A text mostly in a script without spaces (Chinese, Japanese, Thai
         ...) fails with the reason no_word_splitter, the counts of its lines null: no line of it would be left. With
         `filter_no_terminal_punct: false`, `min_words_per_line: 0` and `max_word_length: 0` it is judged too. With

@@ -19,7 +19,7 @@ NOT_LIKE_OURS: dict[str, set[str]] = {
     "gopher_quality": {"chq", "chr", "kab", "quc"},
     "gopher_repetition": {"en", "id", "zh"},
     "fineweb_quality": set(),
-    "c4_quality": set(),
+    "c4_quality": {"oji"},
 }
 
 
