@@ -5,24 +5,36 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from curate.errors import DataError
-from curate.train.order import order, order_by
+from curate.train.order import chosen, order, order_by
 from curate.train.packing import Packed, Packer
-from curate.train.plan import Positions, Stream, learned, plan
+from curate.train.plan import Plan, Positions, Stream, plan
 from curate.train.settings import Resolved
 from curate.train.tokens import Tokens
 
 _EPOCH_SEEDS = 1_000_003  # apart, so that the second epoch of one seed is not the first of the next
 
 
+def planned(datasets: Sequence[Tokens], settings: Resolved) -> Plan:
+    """What the settings ask of the data; an error where that is not there."""
+    taken = [np.concatenate([positions for _, positions in chosen(one, settings.subset)]) for one in datasets]
+    if settings.order is not None:
+        for one in datasets:
+            one.column(settings.order.by)
+    return plan(datasets, taken, settings.mix, settings.phases, settings.metadata, settings.tokens)
+
+
 class Feed:
     """Sequences of some datasets, in the order and the shares of the settings."""
 
-    def __init__(self, datasets: Sequence[Tokens], settings: Resolved, scratch: Path) -> None:
-        """Checks what the settings ask of the data. `scratch` is a folder for orders, made again when it is gone."""
+    def __init__(self, datasets: Sequence[Tokens], plan: Plan, settings: Resolved, scratch: Path) -> None:
+        """`scratch` is a folder for orders, made again when it is gone."""
         self._datasets, self._settings, self._scratch = datasets, settings, scratch
-        chosen = [self._ordered(one, 0) for one in datasets]
-        self.plan = plan(datasets, chosen, settings.mix, settings.phases, settings.metadata, settings.tokens)
+        self.plan = plan
+        if settings.packing == "complete":
+            self._check_length()
         self.go_on({})
 
     def go_on(self, state: dict[str, Any]) -> None:
@@ -33,6 +45,19 @@ class Feed:
             self._datasets, self._stream, context=settings.context, method=settings.packing,
             state=state.get("packer"),
         )  # fmt: skip
+
+    def _check_length(self) -> None:
+        """DataError where so much is discarded that the data do not last; only lengths are read."""
+        settings = self._settings
+        self.go_on({})
+        for i in range(settings.steps * settings.batch):
+            self._stream.progress = i // settings.batch / settings.steps
+            if not self._packer.skip():
+                raise DataError(
+                    f"the data come to their end after {i:,} sequences of {settings.steps * settings.batch:,}: "
+                    f"`packing: complete` discards {self._packer.counts.discarded:,} tokens",
+                    hint=f"at most `--tokens {i * settings.context}`, another `packing`, or more `mix.max_epochs`",
+                )
 
     def state(self) -> dict[str, Any]:
         """The position; JSON as it stands."""
@@ -68,9 +93,5 @@ class Feed:
         settings = self._settings
         if settings.order is not None:
             by = settings.order
-            found = order_by(tokens, by.by, by.window, settings.seed, self._scratch, settings.subset)
-        else:
-            found = order(tokens, settings.seed + epoch * _EPOCH_SEEDS, self._scratch, settings.subset)
-        if not learned(tokens)[found].any():
-            raise DataError(f"{tokens.folder} gives no document with text", hint="leave it out")
-        return found
+            return order_by(tokens, by.by, by.window, settings.seed, self._scratch, settings.subset)
+        return order(tokens, settings.seed + epoch * _EPOCH_SEEDS, self._scratch, settings.subset)

@@ -178,7 +178,7 @@ class Loop:
         if why:
             raise Diverged(
                 f"the run diverged at step {self.state.step:,}: {why}",
-                hint="lower `lr`, warm up longer, or look at the data of these steps; a new folder for a new run",
+                hint="lower `lr`, warm up longer, look at the data of these steps, or set `divergence`; each in a new folder",
             )
 
     def _log(self) -> Any:

@@ -64,7 +64,7 @@ def order(tokens: Tokens, seed: int, scratch: Path, subset: Subset | None = None
         return _mapped(scratch / name)
     tables = (
         _table(hash=hashes(keys, seed, "order"), position=positions)
-        for keys, positions in _chosen(tokens, subset)
+        for keys, positions in chosen(tokens, subset)
     )
     return _sorted(scratch, name, tables, ("hash", "position"))
 
@@ -85,7 +85,7 @@ def order_by(
     with TemporaryDirectory(dir=_made(scratch)) as folder:
         tables = (
             _table(number=numbers[positions], hash=hashes(keys, seed, "order"), position=positions)
-            for keys, positions in _chosen(tokens, subset)
+            for keys, positions in chosen(tokens, subset)
         )
         by_number = _sorted(Path(folder), "by_number", tables, ("number", "hash", "position"))
         windows = (
@@ -99,7 +99,7 @@ def order_by(
         return _sorted(scratch, name, windows, ("window", "hash", "position"))
 
 
-def _chosen(tokens: Tokens, subset: Subset | None) -> Iterator[tuple[Hashes, Order]]:
+def chosen(tokens: Tokens, subset: Subset | None) -> Iterator[tuple[Hashes, Order]]:
     """Keys and positions of the documents that are in, some at a time."""
     start = 0
     for chunk in tokens.column("key").chunks:

@@ -118,11 +118,18 @@ class Packer:
         return self
 
     def __next__(self) -> Packed:
-        while not self._ready:
-            if self._ended:
-                raise StopIteration
-            self._take()
+        if not self._is_ready():
+            raise StopIteration
         return self._handed_out(self._ready.popleft())
+
+    def skip(self) -> bool:
+        """Pass over the next sequence without reading its tokens; False where there is none."""
+        return self._is_ready() and bool(self._ready.popleft())
+
+    def _is_ready(self) -> bool:
+        while not self._ready and not self._ended:
+            self._take()
+        return bool(self._ready)
 
     def state(self) -> dict[str, Any]:
         """What was taken from the stream and not handed out yet, with the counts; JSON as it stands."""

@@ -25,8 +25,9 @@ from curate.models.tokenizer import Contract
 from curate.train import checkpoint, distributed, loop, model, results, schedule, settings, size
 from curate.train.checkpoint import Opened, State
 from curate.train.distributed import Processes, processes
-from curate.train.feed import Feed
+from curate.train.feed import Feed, planned
 from curate.train.loop import Diverged, Loop, Machine
+from curate.train.plan import Plan
 from curate.train.results import RESULT, Result
 from curate.train.settings import HOW, FromCheckpoint, Loaded, Resolution, Resolved, Settings
 from curate.train.tokens import Tokens, same_contract
@@ -42,6 +43,7 @@ class Prepared(msgspec.Struct):
     """All that is known before the first step."""
 
     datasets: list[Tokens]
+    plan: Plan
     loaded: Resolution
     folder: Path
     before: Opened | None
@@ -96,7 +98,7 @@ def prepare(tokens: Sequence[str | Path], output: str | Path, given: Loaded) -> 
     loaded = Resolution(msgspec.structs.replace(loaded.settings, precision=exact), loaded.origins)
     schedule.check(loaded.settings.schedule, total + (before.state.schedule_step if before else 0))
     _note_joint(loaded.settings, before, total, notes)
-    found = Prepared(datasets, loaded, folder, before, notes)
+    found = Prepared(datasets, planned(datasets, loaded.settings), loaded, folder, before, notes)
     found.fingerprint = _fingerprint(found)
     return found
 
@@ -207,7 +209,7 @@ def _trained(prepared: Prepared, who: Processes, listen: loop.Listen, say: Say) 
     now, tokenizer = prepared.settings, prepared.datasets[0].tokenizer
     if not who.is_first:
         who.wait()  # the first makes the orders of the data, the others map them
-    feed = Feed(prepared.datasets, now, prepared.folder / SCRATCH)
+    feed = Feed(prepared.datasets, prepared.plan, now, prepared.folder / SCRATCH)
     if who.is_first:
         who.wait()
     machine = machine_of(now, who)

@@ -75,7 +75,7 @@ def ours(tokens: Path, size: str, *sets: str) -> Loop:
     given = settings.load("", ["device=cpu", *sets], {"size": size, "tokens": 1_000_000})
     prepared = run.prepare([tokens], tokens.parent / "out", given)
     machine = run.machine_of(prepared.settings, Processes(torch.device("cpu")))
-    feed = Feed(prepared.datasets, prepared.settings, tokens.parent / "order")
+    feed = Feed(prepared.datasets, prepared.plan, prepared.settings, tokens.parent / "order")
     model, state, optimizer = run._begin(prepared, machine, feed)
     return Loop(tokens.parent, prepared.settings, model, optimizer, feed, state, machine, lambda record: None)
 

@@ -241,6 +241,40 @@ def test_epochs_are_counted_and_unique_tokens_with_them(token_dataset, tmp_path:
     assert found.data["unique_tokens"] == 40 * 5
 
 
+def test_a_subset_is_all_there_is(tokens: Path, tmp_path: Path) -> None:
+    half = run.prepare([tokens], tmp_path, given("subset={share: 0.5}", steps=15))
+    other = run.prepare([tokens], tmp_path, given("subset={share: 0.5, seed: 1}", steps=15))
+    assert half.fingerprint != other.fingerprint
+    run.prepare([tokens], tmp_path, given(steps=40))
+    with pytest.raises(DataError, match="are asked for"):
+        run.prepare([tokens], tmp_path, given("subset={share: 0.5}", steps=40))
+
+
+def test_a_curriculum_is_read_in_its_order(token_dataset, tmp_path: Path) -> None:
+    """Documents of one token each, harder ones later: the loss falls while they are the same, and jumps with them."""
+    data = token_dataset(
+        [[5] * 30] * 100 + [[9] * 30] * 100, columns={"score": [1.0] * 100 + [0.0] * 100}, part_rows=200
+    )
+    run.train(
+        [data],
+        tmp_path / "out",
+        given("order={by: score, window: 1}", "packing=complete", "divergence=0", steps=50),
+    )
+    found = losses(tmp_path / "out")
+    assert found[24] < 0.5 * found[0]
+    assert max(found[25:30]) > 2 * found[24]
+
+
+def test_what_packing_discards_is_known_before_the_first_step(token_dataset, tmp_path: Path) -> None:
+    data = token_dataset([[5] * 30] * 200)
+    with pytest.raises(
+        DataError, match="after 200 sequences of 204: `packing: complete` discards 3,000 tokens"
+    ) as told:
+        run.train([data], tmp_path / "out", given("packing=complete", steps=51))
+    assert "--tokens 3200" in told.value.hint
+    assert not records(tmp_path / "out")
+
+
 def test_metadata_is_in_the_text_and_out_of_the_loss_until_it_is_left_out(
     token_dataset, tmp_path: Path
 ) -> None:
@@ -364,5 +398,4 @@ def test_what_does_not_fit_is_said_before_anything_is_written(
     (tokens / "_curate/manifest.json").unlink()
     with pytest.raises(DataError, match="not a complete token dataset"):
         run.train([tokens], out, given())
-    assert not (out / "train.json").exists()
-    assert not checkpoint.found(out)
+    assert not out.exists()
