@@ -209,9 +209,9 @@ class UnitFiles:
         return self._folder.local / TMP if self._folder.local else None
 
     def _writer(self, tag: str, name: str, metadata: Mapping[bytes, bytes] | None = None) -> PartWriter:
-        return PartWriter(
-            self._folder, f"{TMP}/{self._unit}-{self.attempt}{tag}", name, self._level, metadata
-        )
+        # dropped rows are looked at, not trained on: half of the time for an eighth more bytes
+        level = INTERMEDIATE_LEVEL if name.startswith("_") else self._level
+        return PartWriter(self._folder, f"{TMP}/{self._unit}-{self.attempt}{tag}", name, level, metadata)
 
     def _open_part(
         self, number: int, values: Mapping[str, Any], types: Mapping[str, pa.DataType]
