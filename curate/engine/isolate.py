@@ -22,7 +22,7 @@ import msgspec
 import pyarrow as pa
 
 from curate.child import Child, mark_row
-from curate.engine.call import stage_call
+from curate.engine.call import leave_pandas_out, stage_call
 from curate.engine.limits import RowLimits
 from curate.errors import CurateError, RunError, StageError
 from curate.recipe.recipe import Step
@@ -367,7 +367,9 @@ def serve(connection: Connection) -> None:
     try:
         for file, sha256 in code:
             stages.use_file(file, sha256)
-        call = stage_call(msgspec.json.decode(encoded, type=Step), Path(store))
+        step = msgspec.json.decode(encoded, type=Step)
+        leave_pandas_out([step])
+        call = stage_call(step, Path(store))
         connection.send(("ready", None))
     except CurateError as error:
         connection.send(("raise", error))

@@ -8,6 +8,7 @@ from typing import Any
 
 from curate.child import mark_row
 from curate.engine import journal
+from curate.engine.call import leave_pandas_out
 from curate.engine.journal import Entry
 from curate.engine.phase import apply, run_merge, run_phase
 from curate.engine.remember import add_to_index
@@ -54,6 +55,7 @@ def serve(connection: Connection) -> None:
         mark_row(NO_BATCH)
         connection.send(("taken", None))
         try:
+            leave_pandas_out(load_plan(job.run).recipe.steps)
             reply: tuple[str, Any] = ("done", run_unit(job, Telling(connection)))
         except CurateError as error:
             reply = ("raise", error)
