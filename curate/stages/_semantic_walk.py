@@ -44,17 +44,17 @@ class Walk:
         vectors = as_vectors(block["embedding"])
         orders, ids = block["order"].to_pylist(), block["id"].to_pylist()
         best, which = self._closest(vectors)
-        among = vectors @ vectors.T
+        to = np.ascontiguousarray((vectors @ vectors.T).T)  # of each row the cosines of the others to it
+        closest = np.full(len(orders), -1)  # row of the block that is closer than any of the file
         kept_for: dict[int, tuple[int, str]] = {}  # row of the block -> who stands for it
         stands: list[int] = []  # rows of the block that later ones are compared with
         gone: dict[str, list[Any]] = {"order": [], "kept_id": [], "similarity": []}
         for i, (order, name) in enumerate(zip(orders, ids, strict=True)):
-            by, similarity = (self._orders[which[i]], self._ids[which[i]]) if self._rows else (0, ""), best[i]
-            if stands and (nearest := among[i, stands]).max() > similarity:
-                by, similarity = kept_for[stands[int(nearest.argmax())]], nearest.max()
-            if similarity > self._least:
+            if best[i] > self._least:
+                at = int(which[i])
+                by = kept_for[int(closest[i])] if closest[i] >= 0 else (self._orders[at], self._ids[at])
                 self._sizes[by[0]] += 1
-                for column, value in zip(gone.values(), (order, by[1], float(similarity)), strict=True):
+                for column, value in zip(gone.values(), (order, by[1], float(best[i])), strict=True):
                     column.append(value)
             else:
                 by = order, name
@@ -62,6 +62,8 @@ class Walk:
             kept_for[i] = by
             if self._cascade or by[0] == order:
                 stands.append(i)
+                closer = to[i] > best
+                best[closer], closest[closer] = to[i, closer], i
         self.dropped += len(gone["order"])
         self._append(vectors[stands], [kept_for[i] for i in stands])
         return records_of(gone["order"], gone["kept_id"], [0] * len(gone["order"]), gone["similarity"])
