@@ -46,7 +46,7 @@ class _Unread:
         pass
 
 
-def columns(path: str) -> list[str]:
+def columns(paths: str | tuple[str, ...], id: str | None = None) -> list[str]:
     """Names of the columns of an input."""
-    given = Input(path=path)
+    given = Input(path=paths, id=id)
     return list(input_schema(*list_files(given, Path(".")), given).names)

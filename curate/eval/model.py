@@ -4,10 +4,11 @@ A sequence is scored as a document begins in training: after BOS, or after EOS w
 stands right of the tokens, where a causal model cannot see it. torch and transformers are imported where they are used.
 """
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -55,10 +56,11 @@ class Model:
             raise ConfigError(f"`device: {device}`: there is no GPU here", hint="leave it out, or name cpu")
         short = dtype if dtype != "auto" else ("bf16" if device.startswith("cuda") else "fp32")
         try:
-            network = AutoModelForCausalLM.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False,
-                dtype={"fp32": torch.float32, "bf16": torch.bfloat16}[short],
-            )  # fmt: skip
+            with _quiet():
+                network = AutoModelForCausalLM.from_pretrained(
+                    folder, local_files_only=True, trust_remote_code=False,
+                    dtype={"fp32": torch.float32, "bf16": torch.bfloat16}[short],
+                )  # fmt: skip
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             first = (str(error).splitlines() or [type(error).__name__])[0]
@@ -166,6 +168,29 @@ class Model:
             "torch": version("torch"),
             "transformers": version("transformers"),
         }
+
+
+def named(dtype: str) -> Dtype:
+    """A number format by its name; ConfigError for another."""
+    for one in get_args(Dtype):
+        if one == dtype:
+            return cast(Dtype, one)
+    raise ConfigError(f"dtype {dtype}: no such number format", hint=f"one of {', '.join(get_args(Dtype))}")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' bar for reading a file or two."""
+    from transformers.utils import logging
+
+    theirs: Any = logging
+    shown = theirs.is_progress_bar_enabled()
+    theirs.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            theirs.enable_progress_bar()
 
 
 def check_folder(folder: str) -> None:

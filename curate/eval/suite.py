@@ -26,6 +26,7 @@ import pyarrow as pa
 
 from curate.errors import ConfigError, DataError
 from curate.eval.bpb import Heldout, chunks
+from curate.eval.corpus import columns
 from curate.recipe.recipe import _convert as convert
 from curate.recipe.tree import Tree, parse
 from curate.stages._evaluation import rows
@@ -33,6 +34,7 @@ from curate.stages.sample import uniform
 
 BUILT_IN = Path(__file__).parent / "suites"
 PACKAGE = "package:"
+SET, ABOUT = "heldout.parquet", "heldout.json"  # of a folder that `curate eval heldout` made
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -122,22 +124,29 @@ def load(suite: str, *, data: str = "", heldout: Sequence[str] = ()) -> Suite:
     found: Suite = convert(tree.root or {}, Suite, (), tree)
     base = Path(data) if data or file.parent == BUILT_IN else file.parent
     given = tuple(_heldout(path) for path in heldout)
-    sets = tuple(msgspec.structs.replace(one, path=_path(one.path, base)) for one in found.heldout) + given
+    sets = (
+        tuple(msgspec.structs.replace(one, path=_set_file(_path(one.path, base))) for one in found.heldout)
+        + given
+    )
     tasks = tuple(msgspec.structs.replace(one, path=_path(one.path, base)) for one in found.tasks)
     whole = msgspec.structs.replace(found, name=found.name or file.stem, heldout=sets, tasks=tasks)
     _check_names(whole, tree)
     return whole
 
 
-def _heldout(path: str) -> Heldout:
+def _heldout(given: str) -> Heldout:
     """A set named on the command line: ids are its own, domains those of `source`, where it has them."""
-    from curate.eval.corpus import columns
-
+    path = _set_file(given)
     there = columns(path)
     return Heldout(
-        name=Path(path).name.split(".")[0] or path, path=path, id="id" if "source_id" in there else None,
+        name=Path(given).name.split(".")[0] or given, path=path, id="id" if "source_id" in there else None,
         by="source" if "source" in there else None, date="date" if "date" in there else None,
     )  # fmt: skip
+
+
+def _set_file(path: str) -> str:
+    """A folder that `curate eval heldout` made holds more than its set."""
+    return str(Path(path) / SET) if (Path(path) / ABOUT).is_file() else path
 
 
 def _check_names(suite: Suite, tree: Tree) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 import curate
 from curate.errors import DataError
-from curate.eval import common
+from curate.eval import contamination
 from curate.eval.tasks import ITEMS, PER_ITEM
 
 
@@ -34,7 +34,7 @@ def test_all_arms_lose_what_one_has_seen() -> None:
         "control": ["piqa/piqa.jsonl:1"],
         "arm": ["ai2/arc/arc.jsonl:2", "arc/arc.jsonl:3", "x/other.jsonl:1"],
     }
-    found = common.on_common_items(arms, seen)
+    found = contamination.on_common_items(arms, seen)
     assert found.left_out == {"arc": ["arc.jsonl:2", "arc.jsonl:3"], "piqa": ["piqa.jsonl:1"]}
     arm, control = found.arms["arm"], found.arms["control"]
     assert (arm.full["arc"].score, arm.common["arc"].score, arm.common["arc"].items) == (1.0, 1.0, 2)
@@ -47,7 +47,7 @@ def test_all_arms_lose_what_one_has_seen() -> None:
 
 def test_a_task_without_a_clean_item_is_named() -> None:
     arms = {"a": scored({"arc": [1], "piqa": [1]}), "b": scored({"arc": [0], "piqa": [1]})}
-    found = common.on_common_items(arms, {"a": ["arc/arc.jsonl:1"], "b": []})
+    found = contamination.on_common_items(arms, {"a": ["arc/arc.jsonl:1"], "b": []})
     assert found.unusable == ["arc"]
     assert list(found.arms["b"].common) == ["piqa"]
 
@@ -55,9 +55,9 @@ def test_a_task_without_a_clean_item_is_named() -> None:
 def test_arms_are_scored_on_the_same_items() -> None:
     arms = {"a": scored({"arc": [1, 0]}), "b": scored({"arc": [1]})}
     with pytest.raises(DataError, match=r"arc.jsonl:2 of `arc`"):
-        common.on_common_items(arms, {"a": [], "b": []})
+        contamination.on_common_items(arms, {"a": [], "b": []})
     with pytest.raises(DataError, match="`b` has scores or contamination"):
-        common.on_common_items({"a": arms["a"], "b": arms["a"]}, {"a": []})
+        contamination.on_common_items({"a": arms["a"], "b": arms["a"]}, {"a": []})
 
 
 def test_contamination_is_what_decontaminate_found_in_kept_documents(tmp_path) -> None:
@@ -78,9 +78,9 @@ def test_contamination_is_what_decontaminate_found_in_kept_documents(tmp_path) -
     stages = [{"decontaminate": {"sets": [{"path": str(tmp_path / "arc.jsonl")}]}}]
     recipe = {"input": {"path": str(tmp_path / "docs.parquet")}, "stages": stages}
     curate.run(recipe, output=str(tmp_path / "out"), workers=1)
-    found = common.contaminated(str(tmp_path / "out"))
+    found = contamination.contaminated(str(tmp_path / "out"))
     assert {name.rpartition("/")[2] for name in found} == {"arc.jsonl:2"}
     bare = {"input": {"path": str(tmp_path / "docs.parquet")}, "stages": [{"sample": {}}]}
     curate.run(bare, output=str(tmp_path / "bare"), workers=1)
     with pytest.raises(DataError, match="contamination is not known"):
-        common.contaminated(str(tmp_path / "bare"))
+        contamination.contaminated(str(tmp_path / "bare"))
