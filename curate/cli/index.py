@@ -8,7 +8,7 @@ from curate.cli.run import Json, Quiet, Workers
 from curate.errors import COMPLETE, GUARD, ConfigError
 
 if TYPE_CHECKING:
-    pass
+    from curate.index.removal import Removed
 
 Place = Annotated[str, typer.Argument(metavar="INDEX", help="Folder of the index.", show_default=False)]
 Corpora = Annotated[
@@ -52,27 +52,31 @@ def build(
 
     Example: curate index build seen/ out/2024 out/2025
     """
+    from curate.index.index import MANIFEST, Index, create
+    from curate.io.files import Folder
+
+    header = _header(config_file)
+    if not Folder(index).exists(MANIFEST):
+        create(index, header)
+    Index(index).check(header)
+    add(index, corpora, id_column, workers, as_json, quiet)
+
+
+def _header(config_file: str) -> dict[str, Any]:
+    """What an index made with these options of minhash_dedup says of itself."""
     import msgspec
 
     from curate.cli.stage import _from_file
-    from curate.index.index import MANIFEST, create
-    from curate.io.files import Folder
     from curate.stages._minhash_sign import index_header
     from curate.stages.minhash_dedup import Config
 
     options = _from_file(config_file) if config_file else {}
     try:
-        header = index_header(msgspec.convert(options, Config))
+        return index_header(msgspec.convert(options, Config))
     except msgspec.ValidationError as error:
         raise ConfigError(
             str(error), where=config_file, hint="`curate explain minhash_dedup` lists the options"
         ) from None
-    if not Folder(index).exists(MANIFEST):
-        create(index, header)
-    from curate.index.index import Index
-
-    Index(index).check(header)
-    add(index, corpora, id_column, workers, as_json, quiet)
 
 
 def add(
@@ -127,7 +131,7 @@ def remove(
     """
     from pathlib import Path
 
-    from curate.cli.console import print_json, printable, say
+    from curate.cli.console import print_json
     from curate.engine.lock import Lock
     from curate.index.index import Index
     from curate.index.removal import remove as take_out
@@ -148,7 +152,14 @@ def remove(
             "schema": "curate.index/1", "exit": code, "removed": found.removed, "missing": found.missing, "back": found.back,
             "dropped": [{"id": a, "kept_id": b} for a, b in found.dropped],
         })  # fmt: skip
-        raise typer.Exit(code)
+    else:
+        _print_removed(found)
+    raise typer.Exit(code)
+
+
+def _print_removed(found: "Removed") -> None:
+    from curate.cli.console import printable, say
+
     for one in found.back:
         print(f"back\t{printable(one)}")
     for one, kept in found.dropped:
@@ -160,7 +171,6 @@ def remove(
         say(
             f"{len(found.missing):,} ids are not in the index, {printable(found.missing[0])} the first of them"
         )
-    raise typer.Exit(code)
 
 
 def info(index: Place, as_json: Json = False) -> None:
