@@ -4,7 +4,6 @@ import functools
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy.typing as npt
 
 from curate.errors import ModelError
 from curate.io.files import sha256_of
+from curate.models.pretokens import Words, way_of
 
 # What `train` puts first into a vocabulary, ids from 0 on.
 BOS, EOS, PAD = "<|begin_of_text|>", "<|end_of_text|>", "<|pad|>"
@@ -109,6 +109,8 @@ class Tokenizer:
         self.library.no_padding()
         self.library.encode_special_tokens = plain
         self._may_cut = _may_cut(self.library)
+        way = way_of(self.library) if plain else ""
+        self._words = Words(way, self._encode) if way else None
 
     def counts(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, without special tokens."""
@@ -131,10 +133,26 @@ class Tokenizer:
         pieces, starts = self._pieces(texts)
         ids, lengths = [np.zeros(0, np.uint32)], [0]
         for some in _cut(pieces):
-            found = self.library.encode_batch_fast(some, add_special_tokens=False)
-            lengths += map(len, found)
-            ids.append(np.fromiter(chain.from_iterable(e.ids for e in found), np.uint32))
+            for found in self._by_words(some) if self._words else self._by_library(some):
+                lengths.append(len(found))
+                ids.append(found)
         return np.concatenate(ids), np.cumsum(lengths)[starts]
+
+    def _encode(self, texts: list[str]) -> list[Any]:
+        found: list[Any] = self.library.encode_batch_fast(texts, add_special_tokens=False)
+        return found
+
+    def _by_library(self, texts: list[str]) -> list[npt.NDArray[np.uint32]]:
+        return [np.array(encoding.ids, np.uint32) for encoding in self._encode(texts)]
+
+    def _by_words(self, texts: list[str]) -> list[npt.NDArray[np.uint32]]:
+        assert self._words
+        taken = list(map(self._words.takes, texts))
+        others = iter(self._by_library([text for text, ours in zip(texts, taken, strict=True) if not ours]))
+        return [
+            self._words.tokens(text) if ours else next(others)
+            for text, ours in zip(texts, taken, strict=True)
+        ]
 
     def _pieces(self, texts: Sequence[str]) -> tuple[list[str], list[int]]:
         """Texts, long ones in pieces with the same tokens, and where the pieces of each begin (n+1,)."""
