@@ -59,12 +59,15 @@ def _short(value: Any) -> str:
     )
 
 
-def finish(going: Loop, tokenizer: Path) -> None:
-    """`final`, and beside it the average."""
+def finish(result: Result, going: Loop, tokenizer: Path) -> None:
+    """The average, `train.json`, and last `final`: where it is, the run is complete."""
+    if going.settings.average is not None:
+        _save_average(going, going.settings.average, tokenizer)
+    write(ended(result, going, "complete"))
     checkpoint.save_weights(going.folder / FINAL, going.model, tokenizer)
-    average = going.settings.average
-    if average is None:
-        return
+
+
+def _save_average(going: Loop, average: averaging.Average, tokenizer: Path) -> None:
     folders = checkpoint.found(going.folder)[-average.last :]
     raw = {name: tensor.clone() for name, tensor in going.model.state_dict().items()}
     going.model.load_state_dict(averaging.average_folders(folders, average), strict=False)
@@ -81,9 +84,10 @@ def ended(result: Result, going: Loop, status: str, exit: int = 0, reason: str =
     result.tokens, result.data = going.state.tokens, going.feed.realised()
     result.seconds = round(going.state.seconds, 3)
     result.tokens_per_second = round(result.tokens / max(result.seconds, 1e-9), 1)
-    names = [path.name for path in checkpoint.found(going.folder)]
-    result.checkpoints = [*names, *sorted(path.name for path in going.folder.glob(f"{FINAL}*"))]
+    result.checkpoints = [path.name for path in checkpoint.found(going.folder)]
     if status == "complete":
+        average = going.settings.average
+        result.checkpoints += [FINAL, *([f"{FINAL}-{average.kind}"] if average else [])]
         result.next = f"curate eval {going.folder / FINAL}"
     return result
 

@@ -28,13 +28,13 @@ from curate.train.distributed import Processes, processes
 from curate.train.feed import Feed, planned
 from curate.train.loop import Diverged, Loop, Machine
 from curate.train.plan import Plan
-from curate.train.results import RESULT, Result
+from curate.train.results import FINAL, RESULT, Result
 from curate.train.settings import HOW, FromCheckpoint, Loaded, Resolution, Resolved, Settings
 from curate.train.tokens import Tokens, same_contract
 
 SCRATCH = "_order"
 _LIBRARIES = ("torch", "transformers")
-_MICRO_TOKENS = {"cpu": 16_384, "cuda": 65_536}  # of one forward pass, where `micro_batch` is not given
+_MICRO_TOKENS = {"cpu": 16_384, "cuda": 32_768}  # of one forward pass, where `micro_batch` is not given
 
 Say = Callable[[str], None]
 
@@ -202,7 +202,7 @@ def _finished(prepared: Prepared) -> Result | None:
         raise ConfigError(f"{prepared.folder} holds another run: {what}", hint="choose a new folder")
     if was.status == "diverged":
         raise Diverged(was.reason, hint="it would again: the same run gives the same numbers")
-    return was if was.status == "complete" else None
+    return was if was.status == "complete" and (prepared.folder / FINAL).is_dir() else None
 
 
 def _trained(prepared: Prepared, who: Processes, listen: loop.Listen, say: Say) -> Result:
@@ -236,8 +236,7 @@ def _trained(prepared: Prepared, who: Processes, listen: loop.Listen, say: Say) 
         )
     save()
     if who.is_first:
-        results.finish(going, tokenizer)
-        results.write(results.ended(result, going, "complete"))
+        results.finish(result, going, tokenizer)
     who.wait()
     return result
 

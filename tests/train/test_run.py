@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import shutil
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -130,6 +131,10 @@ def test_a_complete_run_is_left_alone_and_another_one_refused(tokens: Path, tmp_
     assert (tmp_path / "out/train.json").stat().st_mtime_ns == before
     with pytest.raises(ConfigError, match=re.escape("holds another run: `lr` was 0.01")):
         run.train([tokens], tmp_path / "out", given("lr=0.02"))
+    before = weights(tmp_path / "out")
+    shutil.rmtree(tmp_path / "out/final")  # killed just before the end
+    run.train([tokens], tmp_path / "out", given(), listen=killed_at(1))
+    assert same(weights(tmp_path / "out"), before)
     run.train([tokens], tmp_path / "out", given("micro_batch=1"))  # how it is worked off is no other run
 
 
@@ -150,6 +155,17 @@ def test_micro_batches_change_nothing_but_rounding(tokens: Path, tmp_path: Path)
     assert losses(tmp_path / "pieces") == pytest.approx(losses(tmp_path / "whole"), abs=1e-5)
     labels = [record["loss_tokens"] for record in records(tmp_path / "whole")]
     assert len({b - a for a, b in pairwise(labels)}) > 1  # pieces have unequal labels
+
+
+@pytest.mark.slow
+def test_compiled_and_in_bf16_the_curve_is_the_same_up_to_rounding(tokens: Path, tmp_path: Path) -> None:
+    run.train([tokens], tmp_path / "plain", given())
+    run.train([tokens], tmp_path / "compiled", given("compile=true"))
+    run.train([tokens], tmp_path / "short", given("precision=bf16"))
+    assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "plain"), abs=1e-4)
+    assert losses(tmp_path / "short") == pytest.approx(losses(tmp_path / "plain"), abs=0.05)
+    assert losses(tmp_path / "short") != losses(tmp_path / "plain")
+    assert all(tensor.dtype == torch.float32 for tensor in weights(tmp_path / "short").values())
 
 
 def test_train_json_says_what_was_done(tokens: Path, tmp_path: Path) -> None:
@@ -395,6 +411,9 @@ def test_what_does_not_fit_is_said_before_anything_is_written(
         run.train([tokens], out, given(init={"checkpoint": small, "optimizer": "keep"}))
     with pytest.raises(ModelError, match="no model at"):
         run.train([tokens], out, given(init=str(tokens)))
+    (tmp_path / "small/final/tokenizer.json").write_text("{}")
+    with pytest.raises(DataError, match="made by another tokenizer than that of"):
+        run.train([tokens], out, given(init=small))
     (tokens / "_curate/manifest.json").unlink()
     with pytest.raises(DataError, match="not a complete token dataset"):
         run.train([tokens], out, given())
