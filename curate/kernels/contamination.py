@@ -45,20 +45,17 @@ def _judge(
     finds, scores, f, mark = np.empty((64, 4), np.int64), np.empty(64, np.float64), 0, 0
     touched, mine = np.empty(64, np.int64), np.empty(len(hits), np.int64)
     for row in range(len(places) - 1):
-        num = 0
-        for h in range(places[row], places[row + 1]):
-            g = hits[h, GRAM]
-            if seen[g] == row + 1:
-                continue
-            seen[g] = row + 1
-            for p in range(starts[g], starts[g + 1]):
-                s = postings[p]
-                if of_row[s] != row + 1:
-                    if num == len(touched):
-                        touched = np.concatenate((touched, touched))
-                    of_row[s], sums[s], touched[num] = row + 1, 0.0, s
-                    num += 1
-                sums[s] += weights[g]
+        touched, num = _summed(
+            hits[places[row] : places[row + 1], GRAM],
+            row + 1,
+            starts,
+            postings,
+            weights,
+            seen,
+            of_row,
+            sums,
+            touched,
+        )
         for s in touched[:num]:
             here = grams[gram_places[s] : gram_places[s + 1]]
             if coverage:
@@ -84,6 +81,28 @@ def _judge(
                 f += 1
                 at = places[row + 1] if coverage else last + 1
     return finds[:f].copy(), scores[:f].copy()
+
+
+@nb.njit(nogil=True, cache=True)
+def _summed(
+    found: Longs, row: int, starts: Longs, postings: Ints, weights: Floats, seen: Longs, of_row: Longs, sums: Floats,
+    touched: Longs,
+) -> tuple[Longs, int]:  # fmt: skip
+    """Sum the weights of a row's distinct n-grams by sequence; which sequences these are, and how many."""
+    num = 0
+    for g in found:
+        if seen[g] == row:
+            continue
+        seen[g] = row
+        for p in range(starts[g], starts[g + 1]):
+            s = postings[p]
+            if of_row[s] != row:
+                if num == len(touched):
+                    touched = np.concatenate((touched, touched))
+                of_row[s], sums[s], touched[num] = row, 0.0, s
+                num += 1
+            sums[s] += weights[g]
+    return touched, num
 
 
 @nb.njit(nogil=True, cache=True)
