@@ -9,13 +9,16 @@ kill leaves is removed by the next save.
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import torch
+from safetensors import SafetensorError
 
-from curate.errors import DataError
+from curate.errors import DataError, RunError
 from curate.train import model as models
 
 TRAINING = "training.pt"
@@ -61,32 +64,39 @@ def save(
         return
     for left in target.parent.glob(f"{_TEMPORARY}*"):
         shutil.rmtree(left)
-    temporary = target.with_name(f"{_TEMPORARY}{target.name}")
-    temporary.mkdir(parents=True)
-    models.save(model, tokenizer, temporary)
-    torch.save(
-        {"optimizer": optimizer.state_dict(), "state": msgspec.to_builtins(state), "rng": rng},
-        temporary / TRAINING,
-    )
-    publish(temporary, target)
+    with _unfinished(target) as temporary:
+        models.save(model, tokenizer, temporary)
+        held = {"optimizer": optimizer.state_dict(), "state": msgspec.to_builtins(state), "rng": rng}
+        torch.save(held, temporary / TRAINING)
 
 
 def save_weights(target: Path, model: Any, tokenizer: Path) -> None:
     """Write a hub-format folder without moments, whole or not at all, in place of what is there."""
+    with _unfinished(target) as temporary:
+        models.save(model, tokenizer, temporary)
+        shutil.rmtree(target, ignore_errors=True)
+
+
+@contextmanager
+def _unfinished(target: Path) -> Iterator[Path]:
+    """A new folder under another name, durable before it gets its own; gone where that fails, for want of space say."""
     temporary = target.with_name(f"{_TEMPORARY}{target.name}")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    models.save(model, tokenizer, temporary)
-    shutil.rmtree(target, ignore_errors=True)
-    publish(temporary, target)
-
-
-def publish(temporary: Path, target: Path) -> None:
-    """Make a folder's files durable, then give it its name."""
-    for path in [*temporary.iterdir(), temporary]:
-        _sync(path)
-    os.rename(temporary, target)
-    _sync(target.parent)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        for path in [*temporary.iterdir(), temporary]:
+            _sync(path)
+        os.rename(temporary, target)
+        _sync(target.parent)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise
+        raise RunError(  # what libraries make of a full disk
+            f"cannot write {target}: {str(error).splitlines()[0]}",
+            hint="free some space, then run the same command again: it goes on from the last checkpoint",
+        ) from None
 
 
 def _sync(path: Path) -> None:

@@ -19,6 +19,7 @@ import torch
 
 from curate.engine.fingerprints import digest_of
 from curate.engine.lock import Lock
+from curate.engine.workers import os_error
 from curate.errors import ConfigError, DataError, RunError
 from curate.io.files import Folder, content_of, sha256_of
 from curate.models.tokenizer import Contract
@@ -71,7 +72,10 @@ def train(
         done = _finished(prepared)
         if done is not None:
             return done
-        return _trained(prepared, who, listen, say if who.is_first else lambda text: None)
+        try:
+            return _trained(prepared, who, listen, say if who.is_first else lambda text: None)
+        except OSError as error:
+            raise os_error(error, str(prepared.folder)) from error
 
 
 def prepare(tokens: Sequence[str | Path], output: str | Path, given: Loaded) -> Prepared:

@@ -1,9 +1,11 @@
 """Whole runs of a tiny model: going on after a kill, where a run begins, what it refuses."""
 
 import json
+import os
 import random
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -368,7 +370,6 @@ def test_a_loss_far_above_its_minimum_is_divergence(token_dataset, tmp_path: Pat
 
 
 def test_a_signal_saves_and_stops(tokens: Path, tmp_path: Path) -> None:
-    import os
     import signal
 
     def at(record: dict[str, Any]) -> None:
@@ -380,6 +381,30 @@ def test_a_signal_saves_and_stops(tokens: Path, tmp_path: Path) -> None:
     run.train([tokens], tmp_path / "whole", given())
     run.train([tokens], tmp_path / "out", given())
     assert losses(tmp_path / "out") == losses(tmp_path / "whole")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small tmpfs")
+def test_a_full_disk_stops_a_run_that_goes_on_with_more_space(tokens: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+
+    def size(options: str) -> None:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "curate-test", disk], check=True)
+
+    run.train([tokens], tmp_path / "whole", given())
+    each = sum(file.stat().st_size for file in (tmp_path / "whole/step-00000005").iterdir())
+    size(f"size={int(2.7 * each)}")
+    try:
+        with pytest.raises(RunError) as told:
+            run.train([tokens], disk / "out", given())
+        assert "free some space" in told.value.hint
+        assert [path.name for path in checkpoint.found(disk / "out")] == ["step-00000005", "step-00000010"]
+        assert not list((disk / "out").glob(".unfinished*"))
+        size(f"remount,size={20 * each}")
+        run.train([tokens], disk / "out", given())
+        assert losses(disk / "out") == losses(tmp_path / "whole")
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
 
 
 # ---------------------------------------------------------------------- what does not fit
