@@ -1,6 +1,7 @@
 # make demo    a sample corpus through recipes/quickstart.yaml        make check   all that CI runs
 # make test    the fast tests                                         make docs    one page per stage
 # make venv    .venv with every extra                                 make clean   sample/ and out/ again
+# make truth   harm that we planted: does `curate ablate` see it?     make truth STUDY=aa   two arms that are the same
 #
 # `make PYTHON=/path/to/python3.12 demo` takes another Python.
 
@@ -12,7 +13,7 @@ INSTALL = .venv/bin/pip install -qq --disable-pip-version-check -c .ci/constrain
 EXTRAS = s3,test,bench,embed,train,eval
 REQUIREMENTS = pyproject.toml .ci/constraints.txt
 
-.PHONY: demo test venv check docs golden clean model
+.PHONY: demo test venv check docs golden clean model truth
 .NOTPARALLEL:  # one pip at a time
 .DELETE_ON_ERROR:
 
@@ -30,6 +31,14 @@ check: .venv/.all model
 	.venv/bin/mypy --strict curate
 	$(MAKE) test
 	.venv/bin/python -m pytest -m "slow and not gpu"
+
+STUDY ?= planted_harm
+PLANT = .venv/bin/curate run recipes/truth/corpus.yaml --stages recipes/truth/plant.py
+truth: .venv/.all sample/python-docs.warc.gz model
+	$(PLANT) -o out/truth/heldout --set part.where="sample_hash < 0.05" --quiet
+	$(PLANT) -o out/truth/for_tokenizer --set part.where="sample_hash >= 0.05 and sample_hash < 0.1" --quiet
+	.venv/bin/curate fit tokenizer out/truth/for_tokenizer -o out/truth/tokenizer --vocab-size 1024
+	.venv/bin/curate ablate recipes/truth/$(STUDY).yaml -o out/truth/$(STUDY) --store out/truth/runs
 
 docs: .venv/.demo
 	.venv/bin/python scripts/stage_pages.py curate/stages/pages

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from curate.cli import care, fit, index, look, report, run, stage, tokenize, train
+from curate.cli import ablate, care, fit, index, look, report, run, stage, tokenize, train
 from curate.cli import eval as evaluation
 from curate.errors import INTERRUPTED, USAGE, ConfigError, CurateError
 
@@ -20,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (run, stage, look, report, fit, index, tokenize, train, evaluation, care):
+for group in (run, stage, look, report, fit, index, tokenize, train, evaluation, ablate, care):
     group.register(app)
 
 

@@ -1,0 +1,136 @@
+"""`curate ablate`: did this corpus make the model better, and how sure are we?"""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from curate.cli.run import Json, Quiet
+from curate.errors import ConfigError
+
+if TYPE_CHECKING:
+    from curate.study.answer import Answer
+    from curate.study.plan import Study
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this file."""
+    app.command("ablate")(ablate)
+
+
+def ablate(
+    study: Annotated[
+        str, typer.Argument(metavar="STUDY.yaml", help="Arms, control, seeds, the number that decides.")
+    ],
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FOLDER", help="Corpora, tokens and the answer.")
+    ],
+    store: Annotated[
+        str,
+        typer.Option(
+            "--store", help="Runs of all studies, by fingerprint. [default: .curate/runs beside FOLDER]"
+        ),
+    ] = "",
+    workers: Annotated[int, typer.Option("--workers", min=0, help="Runs at a time; 0: one per core.")] = 0,
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=0, help="Look after so many seeds; it costs alpha.")
+    ] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and what it could see.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a small model on each arm with several seeds, score them alike, and say better, worse or undecided.
+
+    A killed study goes on where it stopped; runs that another study has made are not made again.
+
+    Example: curate ablate recipes/truth/planted_harm.yaml -o out/planted_harm
+
+    Exit codes: 0 whatever the verdict; 2 the study cannot be run as written; 3 stopped, run again to go on.
+    """
+    from curate.cli.console import print_json, say
+    from curate.study import plan
+
+    _need("torch", "transformers", "lm_eval", "scipy")
+    found = plan.load(study)
+    runs = Path(store) if store else Path(output).parent / ".curate" / "runs"
+    talk = (lambda text: None) if quiet else say
+    if dry_run:
+        return _say_plan(found, runs, as_json)
+    result = _worked(found, Path(output), runs, workers or os.cpu_count() or 1, seeds, talk)
+    if as_json:
+        print_json(result)
+    elif not quiet:
+        _say_answer(result)
+
+
+def _need(*libraries: str) -> None:
+    import importlib.util
+
+    missing = [name for name in libraries if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"a study needs {', '.join(missing)}", hint='pip install "curate[train,eval,study]"'
+        )
+
+
+def _worked(study: "Study", folder: Path, store: Path, workers: int, seeds: int, talk: Any) -> "Answer":
+    from curate.engine.lock import Lock
+    from curate.io.files import Folder
+    from curate.study import answer, runs
+
+    if seeds and seeds > study.seeds:
+        raise ConfigError(
+            f"--seeds {seeds}: the study names {study.seeds}", hint="change `seeds` in the study"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    with Lock(Folder(str(folder))):
+        corpora = [runs.corpus_steps(study, folder, arm) for arm in study.arms]
+        for _ in runs.work(corpora, 1, folder / "log", talk):
+            pass
+        wanted = runs.runs_of(study, folder, store)
+        if seeds:
+            wanted = [run for run in wanted if run.seed < study.first_seed + seeds]
+        talk(f"{len(wanted)} runs: {len(study.arms)} arms, {study.seeds} seeds, control `{study.control}`")
+        done = []
+        for number in runs.work([run.steps for run in wanted], workers, folder / "log", talk):
+            done.append(answer.scored(wanted[number], study.all_metrics()))
+            run, value = done[-1].run, done[-1].values[study.primary.metric]
+            talk(
+                f"{run.arm} seed {run.seed}: {study.primary.metric} {value:.4f}  ({len(done)} of {len(wanted)})"
+            )
+        return answer.answer(study, folder, store, done, study.seeds)
+
+
+def _say_plan(study: "Study", store: Path, as_json: bool) -> None:
+    from curate.cli.console import print_json, table
+    from curate.study import answer
+
+    plan = answer.outlook(study, store)
+    if as_json:
+        return print_json({"schema": "curate.ablate/1", "status": "ok", "exit": 0, "plan": plan})
+    hours, sees = plan["hours"], plan["smallest_detectable"]
+    rows = [
+        ("runs", f"{plan['runs']}"), ("tokens", f"{plan['tokens']:,}"),
+        ("hours", "not known: no such run in the store yet" if hours is None else f"{hours:.2f} on one core or GPU"),
+        ("sees", "not known: no earlier runs tell how much seeds vary" if sees is None
+         else f"{study.primary.metric} {sees:.4f} or more, four times in five"),
+    ]  # fmt: skip
+    print("\n".join(table(rows)))
+
+
+def _say_answer(result: "Answer") -> None:
+    from curate.cli.console import say, table
+
+    rows = [("arm", "metric", "difference", "interval", "verdict", "smallest it could see", "seeds")]
+    for one in result.verdicts:
+        rows.append((
+            one.arm, one.metric, f"{one.difference:+.4f}", f"{one.low:+.4f} to {one.high:+.4f}", one.verdict,
+            f"{one.smallest_detectable:.4f}", f"{one.seeds} / {one.control_seeds}",
+        ))  # fmt: skip
+    say()
+    print("\n".join(table(rows)))
+    for note in result.notes:
+        say(note)
+    say(f"against `{result.control}`; intervals over seeds, corrected for {len(result.verdicts)} comparisons")
+    say(f"output  {result.output}")

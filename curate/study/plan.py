@@ -1,0 +1,127 @@
+"""A study file: which corpora are compared, by which number, over how many seeds, all of it named before the first run.
+
+name: dedup
+arms:
+  raw: {dataset: out/raw}
+  deduped: {recipe: recipes/dedup.yaml, set: {minhash_dedup.threshold: 0.7}}
+control: raw
+tokenizer: out/tokenizer
+train: {size: 1m, tokens: 2400000}
+seeds: 3
+suite: recipes/truth/suite.yaml
+primary: {metric: bpb, margin: 0.01}
+"""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from curate.errors import ConfigError
+from curate.recipe.recipe import _convert as convert
+from curate.recipe.tree import Tree, parse
+from curate.study import verdict
+
+
+class Arm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A corpus: one that is there, or what a recipe makes."""
+
+    dataset: str = ""  # a folder or files with `text`
+    recipe: str = ""
+    set: dict[str, Any] = {}  # of the recipe: key.path -> value
+    stages: tuple[str, ...] = ()  # Python files with stages of the recipe's own
+    tokenize: tuple[str, ...] = ()  # flags of `curate tokenize`, such as --prefix
+    train: dict[str, Any] = {}  # keys of training that only this arm has
+    seed_offset: int = 0  # added to its seeds in training; arms that are the same are then other runs (A/A)
+
+    def __post_init__(self) -> None:
+        if bool(self.dataset) == bool(self.recipe):
+            raise ConfigError("an arm has a `dataset` or a `recipe`, one of them")
+        if self.dataset and (self.set or self.stages):
+            raise ConfigError("`set` and `stages` go with a `recipe`")
+
+
+class Primary(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The one number that decides, and what difference would matter."""
+
+    metric: str
+    margin: float | None = None  # for planning and for "not inferior"; better and worse do not look at it
+
+
+class Study(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    name: str
+    arms: dict[str, Arm]
+    control: str
+    tokenizer: str  # one for all arms, fitted on none of them
+    suite: str  # what `curate eval` scores
+    primary: Primary
+    metrics: tuple[str, ...] = ()  # further ones: they count in the correction
+    train: dict[str, Any] = {}  # keys of `curate train --config`, but the seed
+    seeds: int = 3  # of an arm; the control gets sqrt(arms) times as many
+    first_seed: int = 0  # a confirm run takes others
+    alpha: float = 0.05  # share of studies without any difference that may give a verdict
+
+    def __post_init__(self) -> None:
+        if len(self.arms) < 2:
+            raise ConfigError("a study has two arms or more, one of them the control")
+        if self.control not in self.arms:
+            raise ConfigError(f"`control: {self.control}` is no arm", hint=f"arms: {', '.join(self.arms)}")
+        bad = [name for name in self.arms if not name.replace("_", "").replace("-", "").isalnum()]
+        if bad:
+            raise ConfigError(
+                f"an arm is called `{bad[0]}`", hint="letters, digits, `-` and `_`: it names a folder"
+            )
+        if self.seeds < 2:
+            raise ConfigError(
+                f"`seeds: {self.seeds}`: one seed says nothing of seeds", hint="2 or more, better 3 to 5"
+            )
+        if not 0 < self.alpha < 1:
+            raise ConfigError("`alpha` lies between 0 and 1")
+        if any("seed" in keys for keys in (self.train, *(arm.train for arm in self.arms.values()))):
+            raise ConfigError("`train.seed` is the study's to choose", hint="`seeds` and `first_seed`")
+
+    def seeds_of(self, arm: str) -> list[int]:
+        """Seeds of an arm's runs."""
+        count = self.seeds
+        if arm == self.control:
+            count = verdict.control_seeds(self.seeds, len(self.arms) - 1)
+        return list(range(self.first_seed, self.first_seed + count))
+
+    def all_metrics(self) -> list[str]:
+        """The primary one first."""
+        return list(dict.fromkeys([self.primary.metric, *self.metrics]))
+
+    def training(self, arm: str, seed: int) -> dict[str, Any]:
+        """Keys of a training: order and init vary with the seed, and the documents where a `subset` is drawn."""
+        one = self.arms[arm]
+        keys = {**self.train, **one.train, "seed": seed + one.seed_offset}
+        if isinstance(keys.get("subset"), dict):
+            keys["subset"] = {**keys["subset"], "seed": keys["seed"]}
+        return keys
+
+
+def load(file: str) -> Study:
+    """Read a study file; ConfigError with the line of what is wrong. Paths in it start from the current folder."""
+    try:
+        text = Path(file).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"cannot read the study: {getattr(error, 'strerror', None) or error}",
+            where=file,
+            hint="curate ablate STUDY.yaml",
+        ) from None
+    tree: Tree = parse(text, file)
+    found: Study = convert(tree.root, Study, (), tree)
+    missing = [
+        arm.recipe or arm.dataset for arm in found.arms.values() if not _is_there(arm.recipe or arm.dataset)
+    ]
+    missing += [path for path in (found.tokenizer, found.suite) if not _is_there(path)]
+    if missing:
+        raise ConfigError(
+            f"`{missing[0]}` is not there", where=file, hint="paths start from the current folder"
+        )
+    return found
+
+
+def _is_there(path: str) -> bool:
+    return "://" in path or any(sign in path for sign in "*?[") or Path(path).exists()

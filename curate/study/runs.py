@@ -1,0 +1,162 @@
+"""The commands that a study is made of, each of which can be run by hand: run, tokenize, train, eval.
+
+Each goes on where it was killed and is not done twice, so a study does too. The runs of all studies lie in one store by
+their fingerprint: an arm that another study has trained is not trained again, and tells how much seeds vary.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from curate.engine.fingerprints import digest_of
+from curate.errors import COMPLETE, QUARANTINED, ConfigError, RunError
+from curate.io.files import content_of
+from curate.study.plan import Study
+
+Say = Callable[[str], None]
+# SIGTERM when we die: training then saves and stops, and its lock is free for the next time
+_COMMAND = "import ctypes; ctypes.CDLL(None).prctl(1, 15); from curate.cli.main import main; main()"
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One command, and the file that says it is complete."""
+
+    arguments: tuple[str, ...]  # of `curate`
+    done: str
+    threads: int = 0  # 0: as many as it likes
+
+
+class Trained(msgspec.Struct, frozen=True):
+    """One run of an arm with a seed."""
+
+    arm: str
+    seed: int
+    folder: str
+    steps: tuple[Step, ...]  # training, then scoring
+
+
+def corpus_steps(study: Study, folder: Path, arm: str) -> list[Step]:
+    """Make the corpus of an arm, where a recipe does, and its tokens."""
+    one, corpus, tokens = study.arms[arm], folder / "arms" / arm / "corpus", folder / "arms" / arm / "tokens"
+    steps = []
+    if one.recipe:
+        sets = [flag for key, value in one.set.items() for flag in ("--set", f"{key}={json.dumps(value)}")]
+        stages = [flag for file in one.stages for flag in ("--stages", file)]
+        steps.append(
+            Step(
+                ("run", one.recipe, "-o", str(corpus), *sets, *stages, "--quiet"),
+                str(corpus / "_curate/manifest.json"),
+            )
+        )
+    source = str(corpus) if one.recipe else one.dataset
+    command = (
+        "tokenize",
+        source,
+        "-o",
+        str(tokens),
+        "--tokenizer",
+        study.tokenizer,
+        *one.tokenize,
+        "--quiet",
+    )
+    return [*steps, Step(command, str(tokens / "_curate/manifest.json"))]
+
+
+def runs_of(study: Study, folder: Path, store: Path) -> list[Trained]:
+    """A run for each arm and seed, seed by seed, so that an early look sees every arm. Opens all data and settings.
+
+    Raises before any training where tokens, settings and budget of an arm do not fit.
+    """
+    from curate.train import run as training
+    from curate.train import settings
+
+    wanted = [(seed, arm) for arm in study.arms for seed in study.seeds_of(arm)]
+    found, suite = [], suite_name(study)
+    for seed, arm in sorted(wanted, key=lambda one: one[0]):
+        keys = {**study.training(arm, seed), "threads": 1}
+        text = json.dumps(keys)  # JSON is YAML
+        name = digest_of("study", {"train": keys})[:16]
+        config = folder / "arms" / arm / f"train-{name}.yaml"
+        config.parent.mkdir(parents=True, exist_ok=True)
+        config.write_text(text)
+        tokens = str(folder / "arms" / arm / "tokens")
+        prepared = training.prepare([tokens], store / "none", settings.load(str(config)))
+        run = store / prepared.fingerprint
+        scores = run / "eval" / suite
+        found.append(Trained(arm, seed, str(run), (
+            Step(("train", tokens, "-o", str(run), "--config", str(config), "--quiet"), str(run / "final" / "config.json"), 1),
+            Step(("eval", str(run / "final"), "--suite", study.suite, "-o", str(scores), "--quiet"), str(scores / "eval.json"), 1),
+        )))  # fmt: skip
+    return found
+
+
+def suite_name(study: Study) -> str:
+    """Folder of a run's scores: by the content of the suite and of every file it names."""
+    from curate.eval.suite import load
+
+    suite = load(study.suite)
+    paths = [*(one.path for one in suite.heldout), *(one.path for one in suite.tasks)]
+    lost = [path for path in paths if not Path(path).exists()]
+    if lost:
+        raise ConfigError(f"`{study.suite}` names `{lost[0]}`, which is not there")
+    content = {"text": Path(study.suite).read_text("utf-8"), "files": [content_of(path) for path in paths]}
+    return digest_of("suite", content)[:16]
+
+
+def work(tracks: Sequence[Sequence[Step]], workers: int, logs: Path, say: Say) -> Iterator[int]:
+    """Run tracks of steps side by side, the steps of one in order; yields the number of each track as it is complete.
+
+    RunError with a command's own words once one fails; the others are stopped, and go on next time.
+    """
+    waiting = [(i, list(track)) for i, track in enumerate(tracks)]
+    going: list[tuple[int, list[Step], subprocess.Popen[bytes]]] = []
+    try:
+        while waiting or going:
+            while waiting and len(going) < workers:
+                number, steps = waiting.pop(0)
+                left = [step for step in steps if not Path(step.done).exists()]
+                if left:
+                    going.append((number, left, _start(left[0], _log(logs, number, left[0]), say)))
+                else:
+                    yield number
+            for one in [one for one in going if one[2].poll() is not None]:
+                going.remove(one)
+                number, left, process = one
+                _check(left[0], process.returncode, _log(logs, number, left[0]))
+                waiting.insert(0, (number, left))
+            time.sleep(0.05)
+    finally:
+        for _, _, process in going:
+            process.terminate()
+        for _, _, process in going:
+            process.wait()
+
+
+def _log(logs: Path, track: int, step: Step) -> Path:
+    return logs / f"{track:03}-{step.arguments[0]}.log"
+
+
+def _start(step: Step, log: Path, say: Say) -> subprocess.Popen[bytes]:
+    say(f"curate {' '.join(step.arguments)}")
+    threads = {name: str(step.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if step.threads}
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as said:
+        return subprocess.Popen(
+            [sys.executable, "-c", _COMMAND, *step.arguments],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said, env={**os.environ, **threads},
+        )  # fmt: skip
+
+
+def _check(step: Step, code: int, log: Path) -> None:
+    if code in (COMPLETE, QUARANTINED) and Path(step.done).exists():
+        return
+    raise RunError(
+        f"`curate {' '.join(step.arguments)}` ended with exit {code}\n{log.read_text('utf-8', 'replace').strip()}",
+        hint="mend that, then the same `curate ablate` goes on from there",
+    )

@@ -1,0 +1,244 @@
+"""Is an arm better than the control, worse, or is it undecided? The seed is the unit.
+
+Values  one number per seed and arm, such as bits per byte: whatever varies with a seed (subset, order, init) is in it
+Paired  arm and control with the same seeds: t interval on per-seed differences, n - 1 degrees of freedom
+Pooled  a control with more seeds than the arm: difference of means, variance pooled within both, n + m - 2
+Store   the variance of earlier runs of the same metric, size and budget is pooled in with its degrees of freedom
+Many    Holm 1979 over arms and metrics: an interval is as wide as the step its comparison was judged at
+Looks   a plan names its seeds; judged after n of N it spends alpha n / N less what was spent before (a union bound), so
+        looking often costs power and never gives false verdicts
+Apart   resampling items says how well the items measure these two models, and nothing of another seed: percentile
+        intervals over three seeds gave 25% false verdicts
+
+Better and worse mean that the interval excludes 0; the margin is for planning and for "not inferior" alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from curate.errors import ConfigError, DataError
+
+Floats = npt.NDArray[np.float64]
+Word = Literal["better", "worse", "undecided"]
+POWER = 0.8
+
+
+class Spread(msgspec.Struct, frozen=True):
+    """Variance between seeds of one arm, and the degrees of freedom it was estimated with."""
+
+    variance: float
+    df: int
+
+    @classmethod
+    def of(cls, arms: Sequence[Sequence[float]]) -> "Spread":
+        """Pooled over arms; an arm of one seed says nothing."""
+        kept = [np.asarray(arm, np.float64) for arm in arms if len(arm) > 1]
+        df = sum(len(arm) - 1 for arm in kept)
+        squares = sum(float(((arm - arm.mean()) ** 2).sum()) for arm in kept)
+        return cls(squares / df if df else 0.0, df)
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """Arm minus control, before any correction."""
+
+    mean: float
+    se: float  # standard error of the mean
+    df: int
+    paired: bool
+
+    def p(self) -> float:
+        """Two-sided; 1 where the difference is 0 and does not vary."""
+        from scipy import stats
+
+        if self.se == 0:
+            return 1.0 if self.mean == 0 else 0.0
+        return float(2 * stats.t.sf(abs(self.mean) / self.se, self.df))
+
+    def interval(self, alpha: float) -> tuple[float, float]:
+        """The t interval of level 1 - alpha."""
+        from scipy import stats
+
+        if alpha <= 0:
+            return -np.inf, np.inf
+        half = float(stats.t.ppf(1 - alpha / 2, self.df)) * self.se
+        return self.mean - half, self.mean + half
+
+    def detectable(self, alpha: float, power: float = POWER) -> float:
+        """The smallest true difference that such a comparison calls with `power`."""
+        return detectable(self.se, self.df, alpha, power)
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """One arm and metric against the control."""
+
+    arm: str
+    metric: str
+    verdict: Word
+    difference: float  # arm minus control, in the metric's unit
+    low: float
+    high: float  # the interval of level 1 - alpha
+    alpha: float  # what this comparison was judged at, after Holm and looks
+    p: float  # before any correction
+    smallest_detectable: float  # with power .8 at that alpha
+    seeds: int
+    control_seeds: int
+    not_inferior: bool | None  # the interval lies above minus the margin; null without a margin
+
+
+def difference(
+    arm: Mapping[int, float], control: Mapping[int, float], store: Spread = Spread(0.0, 0)
+) -> Difference:
+    """Arm minus control over seeds. DataError where nothing says how much seeds vary.
+
+    `arm` and `control` give a value by seed. With the same seeds in both the differences are paired.
+    """
+    a, c = np.array(list(arm.values()), np.float64), np.array(list(control.values()), np.float64)
+    paired = set(arm) == set(control)
+    if paired:
+        d = np.array([arm[seed] - control[seed] for seed in arm], np.float64)
+        own = Spread.of([d.tolist()])
+        earlier, per_seed = 2 * store.variance, 1 / len(d)  # of a difference of two independent runs
+        mean = float(d.mean())
+    else:
+        own = Spread.of([a.tolist(), c.tolist()])
+        earlier, per_seed = store.variance, 1 / len(a) + 1 / len(c)
+        mean = float(a.mean() - c.mean())
+    df = own.df + store.df
+    if df < 1:
+        raise DataError(
+            "one seed an arm says nothing of seeds", hint="two seeds at least, or a store of runs"
+        )
+    variance = (own.df * own.variance + store.df * earlier) / df
+    return Difference(mean, float(np.sqrt(variance * per_seed)), df, paired)
+
+
+def alpha_left(seeds: int, planned: int, looked_at: Sequence[int], alpha: float = 0.05) -> float:
+    """What a look after `seeds` of `planned` may spend, given the seeds at earlier looks; 0 when all is spent."""
+    before = max(looked_at, default=0)
+    return alpha * max(0, min(seeds, planned) - before) / planned
+
+
+def holm(p: Sequence[float], alpha: float) -> list[tuple[bool, float]]:
+    """(is rejected, the alpha it was judged at) of each comparison, in the order given."""
+    order = sorted(range(len(p)), key=lambda i: p[i])
+    judged: list[tuple[bool, float]] = [(False, 0.0)] * len(p)
+    open_, level = True, alpha
+    for rank, i in enumerate(order):
+        if open_:
+            level = alpha / (len(p) - rank)
+            open_ = p[i] < level
+        judged[i] = (open_, level)
+    return judged
+
+
+def verdicts(
+    arms: Mapping[str, Mapping[str, Mapping[int, float]]],
+    control: str,
+    higher_is_better: Mapping[str, bool],
+    *,
+    alpha: float = 0.05,
+    stores: Mapping[str, Spread] | None = None,
+    margins: Mapping[str, float] | None = None,
+) -> list[Verdict]:
+    """A verdict per arm and metric; `arms` is arm -> metric -> seed -> value, the control among them.
+
+    ConfigError for a control that is not there; DataError for a metric that an arm has not.
+    """
+    if control not in arms:
+        raise ConfigError(f"no arm `{control}` to compare with", hint=f"arms: {', '.join(arms)}")
+    asked = [(arm, metric) for arm in arms if arm != control for metric in higher_is_better]
+    found: dict[tuple[str, str], Difference] = {}
+    for arm, metric in asked:
+        for name in (arm, control):
+            if not arms[name].get(metric):
+                raise DataError(f"arm `{name}` has no `{metric}`", hint="evaluate it with the study's suite")
+        store = (stores or {}).get(metric, Spread(0.0, 0))
+        found[arm, metric] = difference(arms[arm][metric], arms[control][metric], store)
+    judged = holm([found[key].p() for key in asked], alpha)
+    return [
+        _verdict(
+            key, found[key], rejected, level, higher_is_better[key[1]], (margins or {}).get(key[1]),
+            (len(arms[key[0]][key[1]]), len(arms[control][key[1]])),
+        )
+        for key, (rejected, level) in zip(asked, judged, strict=True)
+    ]  # fmt: skip
+
+
+def _verdict(
+    key: tuple[str, str], found: Difference, rejected: bool, alpha: float, higher: bool, margin: float | None,
+    seeds: tuple[int, int],
+) -> Verdict:  # fmt: skip
+    low, high = found.interval(alpha)
+    word: Word = "undecided"
+    if rejected:
+        word = "better" if (found.mean > 0) == higher else "worse"
+    worst = low if higher else -high
+    return Verdict(
+        arm=key[0], metric=key[1], verdict=word, difference=found.mean, low=low, high=high, alpha=alpha,
+        p=found.p(), smallest_detectable=found.detectable(alpha), seeds=seeds[0], control_seeds=seeds[1],
+        not_inferior=None if margin is None else worst > -margin,
+    )  # fmt: skip
+
+
+def detectable(se: float, df: int, alpha: float, power: float = POWER) -> float:
+    """The smallest true difference that a two-sided t test of this standard error calls with `power`; inf at alpha 0."""
+    if alpha <= 0 or se == 0:
+        return float("inf") if alpha <= 0 else 0.0
+    return _noncentrality(df, alpha, power) * se
+
+
+@cache
+def _noncentrality(df: int, alpha: float, power: float) -> float:
+    """Of the noncentral t whose power is `power`, averaged over quantiles of the standard error's estimate."""
+    from scipy import optimize, stats
+
+    spread = np.sqrt(stats.chi2.ppf((np.arange(4000) + 0.5) / 4000, df) / df)
+    bound = stats.t.ppf(1 - alpha / 2, df) * spread
+
+    def short(ratio: float) -> float:
+        return float((stats.norm.sf(bound - ratio) + stats.norm.cdf(-bound - ratio)).mean()) - power
+
+    return float(optimize.brentq(short, 0, float(bound.max()) + 10))
+
+
+def plan_sees(
+    sigma: float, seeds: int, control_seeds: int, comparisons: int, store_df: int = 0, alpha: float = 0.05
+) -> float:
+    """The smallest difference that a plan calls with power .8, at Holm's first step; sigma is between seeds of an arm."""
+    paired = seeds == control_seeds
+    df = (seeds - 1 if paired else seeds + control_seeds - 2) + store_df
+    if df < 1:
+        return float("inf")
+    se = sigma * np.sqrt(1 / seeds + 1 / control_seeds)
+    return detectable(float(se), df, alpha / comparisons)
+
+
+def control_seeds(seeds: int, arms: int) -> int:
+    """Seeds of the control where `arms` are compared with it: sqrt(arms) times theirs (Dunnett 1955)."""
+    return max(seeds, round(seeds * float(np.sqrt(arms))))
+
+
+def evaluation_noise(
+    arm: Floats, control: Floats, clusters: npt.NDArray[np.int64], draws: int = 10_000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile 95% interval of the mean difference when whole clusters of items are drawn again.
+
+    `arm`, `control` (items,) are scores of the same items, `clusters` (items,) which of them share a passage. Noise of
+    the items only: it is no verdict.
+    """
+    if not len(arm) == len(control) == len(clusters):
+        raise DataError("the two models were scored on different items")
+    _, of = np.unique(clusters, return_inverse=True)
+    sums = np.bincount(of, arm - control)
+    sizes = np.bincount(of)
+    rng = np.random.default_rng(seed)
+    means = np.empty(draws)
+    for i in range(draws):
+        drawn = rng.integers(0, len(sums), len(sums))
+        means[i] = sums[drawn].sum() / sizes[drawn].sum()
+    return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))

@@ -1,0 +1,83 @@
+"""`curate ablate` from corpora to a verdict, with the real tokenizer, trainer and scorer."""
+
+import json
+import subprocess
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+STUDY = """
+name: tiny
+arms:
+  plain: {dataset: plain.parquet}
+  other: {dataset: other.parquet}
+control: plain
+tokenizer: tokenizer
+suite: suite.yaml
+primary: {metric: bpb, margin: 0.1}
+metrics: ["bpb:docs"]
+train: {width: 16, layers: 1, heads: 2, kv_heads: 2, context: 32, batch: 4, tokens: 1280, lr: 0.01}
+seeds: 2
+"""
+WORDS = "the cat sat on a mat and ate the fish that a dog had left by the door of the old house".split()
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, step in (("plain", 1), ("other", 7), ("held", 1)):
+        texts = [" ".join(WORDS[(i * step + k * step) % len(WORDS)] for k in range(40)) for i in range(120)]
+        ids = [f"{name}-{i}" for i in range(120)]
+        pq.write_table(pa.table({"id": ids, "text": pa.array(texts, pa.large_string())}), f"{name}.parquet")
+    (tmp_path / "suite.yaml").write_text("name: s\nheldout: [{name: docs, path: held.parquet}]\n")
+    (tmp_path / "study.yaml").write_text(STUDY)
+    assert (
+        curate("fit", "tokenizer", "held.parquet", "-o", "tokenizer", "--vocab-size", "300").returncode == 0
+    )
+    return tmp_path
+
+
+def curate(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-c", "from curate.cli.main import main; main()", *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.mark.slow  # a dozen processes that open torch
+def test_a_study_from_corpora_to_verdicts_is_worked_off_once(project):
+    plan = curate("ablate", "study.yaml", "-o", "out/one", "--dry-run", "--json")
+    assert json.loads(plan.stdout)["plan"]["runs"] == 4
+    done = curate("ablate", "study.yaml", "-o", "out/one", "--json", "--workers", "2")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("curate train") == 4
+    found = json.loads(done.stdout)
+    assert {(v["arm"], v["metric"]) for v in found["verdicts"]} == {("other", "bpb"), ("other", "bpb:docs")}
+    assert all(v["verdict"] in ("better", "worse", "undecided") for v in found["verdicts"])
+    values = found["values"]["plain"]["bpb"]
+    assert set(values) == {"0", "1"}
+    assert values["0"] != values["1"]
+
+    again = curate("ablate", "study.yaml", "-o", "out/one", "--json")
+    assert "curate train" not in again.stderr
+    assert json.loads(again.stdout)["verdicts"] == found["verdicts"]
+
+    (project / "turned.yaml").write_text(STUDY.replace("control: plain", "control: other"))
+    turned = curate("ablate", "turned.yaml", "-o", "out/two", "--json")  # its runs are there already
+    assert "curate train" not in turned.stderr
+    assert "curate eval" not in turned.stderr
+    mirrored = json.loads(turned.stdout)["verdicts"][0]
+    assert mirrored["difference"] == pytest.approx(-found["verdicts"][0]["difference"])
+
+    known = json.loads(curate("ablate", "study.yaml", "-o", "out/one", "--dry-run", "--json").stdout)["plan"]
+    assert known["hours"] > 0
+    assert known["smallest_detectable"] > 0
+
+
+@pytest.mark.slow
+def test_what_does_not_fit_is_said_before_any_training(project):
+    (project / "study.yaml").write_text(STUDY.replace("tokens: 1280", "tokens: 10000000"))
+    done = curate("ablate", "study.yaml", "-o", "out/one")
+    assert done.returncode == 2
+    assert "tokens" in done.stderr
+    assert "curate train" not in done.stderr

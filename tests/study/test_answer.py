@@ -1,0 +1,108 @@
+"""Answers from finished runs: looks, earlier runs of the store, notes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from curate.errors import DataError
+from curate.study import answer
+from curate.study.plan import Arm, Primary, Study
+from curate.study.runs import Step, Trained
+
+SETTINGS = {"size": "1m", "tokens": 1000, "context": 128, "batch": 8}
+
+
+def finished(store: Path, name: str, arm: str, seed: int, bpb: float, **settings: object) -> Trained:
+    """A run as training and scoring leave it."""
+    folder = store / name
+    scores = folder / "eval" / "suite" / "eval.json"
+    scores.parent.mkdir(parents=True)
+    task = {"score": 0.5, "gold_bits_per_byte": 2.0, "means": {"correct_prob": 0.25}}
+    scores.write_text(json.dumps({
+        "partial": 0, "core": 0.1, "heldout": {"web": {"bits_per_byte": bpb}}, "tasks": {"blimp": task},
+    }))  # fmt: skip
+    training = {
+        "settings": {**SETTINGS, "seed": seed, **settings}, "datasets": [{"content": arm}], "parameters": 7, "tokens": 1000,
+        "seconds": 2.0, "notes": ["below 2,000 steps"], "data": {"unique_tokens": 900, "epochs": {arm: 1.1}},
+    }  # fmt: skip
+    (folder / "train.json").write_text(json.dumps(training))
+    return Trained(arm, seed, str(folder), (Step((), ""), Step((), str(scores))))
+
+
+def study(seeds: int) -> Study:
+    arms = {name: Arm(dataset=name) for name in ("raw", "clean")}
+    return Study(
+        name="s", arms=arms, control="raw", tokenizer="t", suite="s.yaml", primary=Primary(metric="bpb", margin=0.5),
+        seeds=seeds,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def runs(tmp_path):
+    rng = np.random.default_rng(1)
+    return [
+        finished(tmp_path / "store", f"{arm}{seed}", arm, seed, mean + rng.normal(0, 0.01))
+        for seed in range(6) for arm, mean in (("raw", 1.0), ("clean", 0.9))
+    ]  # fmt: skip
+
+
+def judged(tmp_path, runs, seeds, planned):
+    done = [answer.scored(run, ["bpb"]) for run in runs if run.seed < seeds]
+    (tmp_path / "study").mkdir(exist_ok=True)
+    return answer.answer(study(planned), tmp_path / "study", tmp_path / "store", done, planned)
+
+
+def test_a_clear_difference_is_called_and_written(tmp_path, runs):
+    found = judged(tmp_path, runs, 4, 4)
+    (verdict,) = found.verdicts
+    assert (verdict.arm, verdict.verdict, verdict.not_inferior) == ("clean", "better", True)
+    written = json.loads((tmp_path / "study" / "study.json").read_text())
+    assert written["verdicts"][0]["verdict"] == "better"
+    assert written["values"]["raw"]["bpb"]["3"] == pytest.approx(found.values["raw"]["bpb"][3])
+    assert "clean, raw: below 2,000 steps" in found.notes
+    assert found.training["clean"]["unique_tokens"] == [900] * 4
+    # the two seeds that are no part of this study tell how much seeds vary: one degree of freedom an arm
+    assert "2 degrees of freedom of earlier runs" in " ".join(found.notes)
+
+
+def test_looks_are_counted_and_alpha_is_spent_once(tmp_path, runs):
+    early = judged(tmp_path, runs, 3, 6)
+    assert [look.alpha for look in early.looks] == pytest.approx([0.025])
+    assert "an early look" in " ".join(early.notes)
+    again = judged(tmp_path, runs, 3, 6)
+    assert len(again.looks) == 1  # the same data, no new look
+    assert again.verdicts == early.verdicts
+    full = judged(tmp_path, runs, 6, 6)
+    assert [look.alpha for look in full.looks] == pytest.approx([0.025, 0.025])
+
+
+def test_a_plan_made_longer_has_no_alpha_left(tmp_path, runs):
+    judged(tmp_path, runs, 3, 3)
+    more = judged(tmp_path, runs, 6, 6)
+    assert more.verdicts[0].verdict == "undecided"
+    assert "no alpha is left" in " ".join(more.notes)
+
+
+def test_runs_of_another_size_lend_nothing(tmp_path, runs):
+    finished(tmp_path / "store", "x1", "raw", 20, 5.0, size="3m")
+    finished(tmp_path / "store", "x2", "raw", 21, 9.0, size="3m")
+    found = answer.earlier(tmp_path / "store", "suite", ["bpb"], answer.scale_of(SETTINGS), set())
+    assert found.spreads["bpb"].df == 10
+    assert found.spreads["bpb"].variance < 0.001
+    assert found.seconds == 2.0
+
+
+def test_metrics_by_name_and_direction(runs):
+    found = answer.numbers(Path(runs[0].steps[1].done))
+    assert found == {
+        "bpb": found["bpb:web"], "bpb:web": found["bpb"], "core": 0.1, "blimp": 0.5, "blimp:gold_bpb": 2.0,
+        "blimp:correct_prob": 0.25,
+    }  # fmt: skip
+    assert [answer.higher_is_better(name) for name in found] == [False, False, True, True, False, True]
+
+
+def test_a_metric_that_the_suite_has_not(runs):
+    with pytest.raises(DataError, match="no metric `mmlu`"):
+        answer.scored(runs[0], ["mmlu"])
