@@ -66,21 +66,21 @@ def overlap(a: Hashes, i: int, a_end: int, b: Hashes, j: int, b_end: int) -> int
 def distinct(hashes: Hashes, m: int, counts: Longs, out: Hashes, begin: int) -> int:
     """Write the distinct ones of m hashes to out[begin:], sorted; returns their end. `counts` is room, (MOST_BUCKETS,).
 
-    Hashes are spread evenly, so their first bits put nearly all in their place.
+    Hashes, of 32 or 64 bits, are spread evenly, so their first bits put nearly all in their place.
     """
     bits = 1
     while 2 << bits <= m and 2 << bits < MOST_BUCKETS:
         bits += 1
-    shift = u64(64 - bits)
+    shift = 8 * hashes.itemsize - bits
     for bucket in range(1 << bits):
         counts[bucket] = 0
     for i in range(m):
-        counts[np.int64(hashes[i] >> shift)] += 1
+        counts[np.int64(u64(hashes[i]) >> u64(shift))] += 1
     at = begin
     for bucket in range(1 << bits):
         at, counts[bucket] = at + counts[bucket], at
     for i in range(m):
-        first = np.int64(hashes[i] >> shift)
+        first = np.int64(u64(hashes[i]) >> u64(shift))
         out[counts[first]] = hashes[i]
         counts[first] += 1
     n = begin

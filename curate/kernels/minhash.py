@@ -106,14 +106,14 @@ def signatures_and_sets(
     normal: Normal = Normal(),
 ) -> tuple[Signed, Sets]:
     """`signatures`, and in the same pass what `shingles` gives, of each hash the low half, which is what `sign` takes."""
-    n, longest = len(offsets) - 1, int(np.max(np.diff(offsets), initial=0))
+    n = len(offsets) - 1
     found, words = np.empty((n, len(permutations.a)), np.uint32), np.empty(n, np.int64)
     digests, ends = np.empty(n, np.uint64), np.zeros(n + 1, np.int64)
     sets = np.empty(int(offsets[-1] - offsets[0]), np.uint32)
     _signatures_and_sets(
         frozen(data), frozen(offsets), ngram, permutations.sha1, folding(normal), scratch_for(offsets),
         _keys(offsets), frozen(permutations.a), frozen(permutations.b), found, words, digests,
-        np.empty(longest + 64, np.uint64), sets, ends,
+        sets, ends,
     )  # fmt: skip
     return Signed(found, words, digests), Sets(sets[: ends[-1]], ends)
 
@@ -186,18 +186,15 @@ def _signatures(
 def _signatures_and_sets(
     data: Bytes, offsets: Longs, ngram: int, sha1: bool, folding: Folding, scratch: Scratch,
     keys: Signatures, a: Hashes, b: Hashes, out: Signatures, words: Longs, digests: Hashes,
-    room: Hashes, sets: Signatures, ends: Longs,
+    sets: Signatures, ends: Longs,
 ) -> None:  # fmt: skip
     for row in range(len(out)):
         n, m = shingle(data, offsets, row, ngram, sha1, folding, scratch)
         words[row], digests[row] = n, digest(scratch.words, n)
         sign_one(scratch.shingles, 0, m, keys, a, b, out[row])
         for i in range(m):
-            scratch.shingles[i] <<= u64(32)
-        size, begin = distinct(scratch.shingles, m, scratch.counts, room, 0), ends[row]
-        for i in range(size):
-            sets[begin + i] = room[i] >> u64(32)
-        ends[row + 1] = begin + size
+            keys[i] = u32(scratch.shingles[i])
+        ends[row + 1] = distinct(keys, m, scratch.counts, sets, ends[row])
 
 
 @nb.njit(nogil=True, cache=True)
@@ -222,11 +219,25 @@ def sign_one(
         return
     for i in range(n):
         keys[i] = finalised(u32(hashes[begin + i]))
-    for k in range(len(out)):
+    k = 0
+    while k + 4 <= len(
+        out
+    ):  # four at once: a key is read once for all of them, and no product waits for another
+        a0, a1, a2, a3 = u32(a[k]), u32(a[k + 1]), u32(a[k + 2]), u32(a[k + 3])
+        b0, b1, b2, b3 = u32(b[k]), u32(b[k + 1]), u32(b[k + 2]), u32(b[k + 3])
+        least0 = least1 = least2 = least3 = EMPTY
+        for i in range(n):
+            key = keys[i]
+            least0, least1 = min(least0, u32(a0 * key + b0)), min(least1, u32(a1 * key + b1))
+            least2, least3 = min(least2, u32(a2 * key + b2)), min(least3, u32(a3 * key + b3))
+        out[k], out[k + 1], out[k + 2], out[k + 3] = least0, least1, least2, least3
+        k += 4
+    while k < len(out):
         scale, shift, least = u32(a[k]), u32(b[k]), EMPTY
         for i in range(n):
             least = min(least, u32(scale * keys[i] + shift))
         out[k] = least
+        k += 1
 
 
 @looped
