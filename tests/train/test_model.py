@@ -51,6 +51,11 @@ def test_the_smallest_honest_setting_is_the_first_on_the_dial() -> None:
     assert now.steps == 2343
 
 
+def test_flops_of_a_token_by_hand() -> None:
+    """GPT-3 6.7B by PaLM's formula: 6 x 6.7e9 + 12 x 32 layers x 4096 wide x 2048 tokens."""
+    assert size.flops_per_token(6_700_000_000, 32, 4096, 2048) == 40_200_000_000 + 3_221_225_472
+
+
 def packed(tokens: Path, method: str) -> list[Packed]:
     data = Tokens.open(tokens)
     picks = (Pick(0, i) for i in range(data.documents))
