@@ -65,15 +65,11 @@ def hold_out(
     ConfigError for a folder that is in use, or options that exclude each other; DataError for a corpus without text, or
     with an id that comes twice.
     """
-    place = Path(folder)
-    if (place / ABOUT).is_file() or (place.exists() and (not place.is_dir() or any(place.iterdir()))):
-        raise ConfigError(
-            "is not empty", where=folder, hint="give an empty or a new folder: a held-out set stays"
-        )
     if bool(of) == bool(documents) or documents < 0 or seed < 0:
         raise ConfigError(
             "say how many documents of each domain are held out, or which set is", hint="--documents 200"
         )
+    place = _empty(folder)
     given = Input(path=tuple(corpus), id=id)
     _check_ids(given)
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -99,6 +95,16 @@ def hold_out(
     pq.write_table(left, place / LEAVE_OUT, compression="zstd")
     (place / ABOUT).write_bytes(msgspec.json.format(msgspec.json.encode(held)))
     return held
+
+
+def _empty(folder: str) -> Path:
+    """A folder that can be written; ConfigError for one that holds something: a held-out set stays as it is."""
+    place = Path(folder)
+    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+        raise ConfigError(
+            "is not empty", where=folder, hint="give an empty or a new folder: a held-out set stays"
+        )
+    return place
 
 
 def _check_ids(given: Input) -> None:

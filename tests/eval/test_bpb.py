@@ -110,6 +110,14 @@ def test_a_document_scores_alike_in_any_company(checkpoint) -> None:
     assert together == pytest.approx(alone, rel=1e-5)
 
 
+def test_half_as_many_bits_of_a_number_are_near(checkpoint) -> None:
+    fp32, bf16 = (Model.open(str(checkpoint), dtype=dtype, device="cpu") for dtype in ("fp32", "bf16"))
+    documents = fp32.encode(["The cat sat on the mat and left. " * 3])
+    assert (fp32.dtype, bf16.dtype) == ("float32", "bfloat16")
+    near = pytest.approx(bpb.nats_of(fp32, documents, 64, 32), rel=0.02)
+    assert bpb.nats_of(bf16, documents, 64, 32) == near
+
+
 def test_domains_count_alike_and_years_are_those_of_dated_documents(checkpoint, heldout) -> None:
     texts: list[str | None] = ["The cat sat. " * 9, "Ein Käfer!", "the mat", None, "why? it would not leave"]
     held = heldout(

@@ -20,10 +20,10 @@ def text(seed: int, words: int = 120) -> str:
     return " ".join(random.Random(seed).choices(WORDS, k=words))
 
 
-def near(of: str, changed: int, seed: int) -> str:
-    """The same text with words at its end changed: the Jaccard of its 5-grams falls with their number."""
-    words = of.split()
-    return " ".join([*words[:-changed], *random.Random(seed).choices(WORDS, k=changed)])
+def near(of: str, changed: int, seed: int, front: bool = False) -> str:
+    """The same text with words at an end changed: of 8 of 120 the 5-grams' Jaccard is .87, of 8 at either end .76."""
+    words, other = of.split(), random.Random(seed).choices(WORDS, k=changed)
+    return " ".join([*other, *words[changed:]] if front else [*words[:-changed], *other])
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_near_duplicates_are_left_out_across_domains_and_by_no_chain(corpus, tmp
     for n, one in enumerate(chosen):
         close = near(one["text"], 8, n)
         copies += [(f"close-{n}", close, "copies"), (f"far-{n}", near(close, 60, 100 + n), "copies")]
-        copies.insert(0, (f"chain-{n}", near(close, 20, 200 + n), "copies"))
+        copies.insert(0, (f"chain-{n}", near(close, 8, 200 + n, front=True), "copies"))
     mixed = [*copies, *rows]
     found = hold_out(
         [corpus(mixed)], str(tmp_path / "second"), of=str(tmp_path / "first"), id="id", workers=1
@@ -87,6 +87,7 @@ def test_near_duplicates_are_left_out_across_domains_and_by_no_chain(corpus, tmp
         assert 0.8 <= by_id[f"close-{n}"]["similarity"] < 1
         assert by_id[one["id"]]["similarity"] == 1
         assert f"far-{n}" not in by_id
+        assert f"chain-{n}" not in by_id
     assert found.set_hash == drawn.set_hash
     assert found.left_out == len(table) >= 10
 
