@@ -4,6 +4,7 @@ It comes after the run's manifest: where it was cut off, the next call of the ru
 that an index has already is not added again.
 """
 
+import glob
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -226,7 +227,7 @@ def own_ids(corpus: str) -> str:
     files = (
         [place]
         if place.is_file()
-        else sorted(place.rglob("*.parquet") if place.is_dir() else Path().glob(corpus))
+        else sorted(place.rglob("*.parquet") if place.is_dir() else map(Path, glob.glob(corpus)))
     )
     first = next((file for file in files if file.suffix == ".parquet"), None)
     schema = pq.read_schema(first) if first else pa.schema({})

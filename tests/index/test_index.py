@@ -18,7 +18,7 @@ from typer import Exit
 import curate.cli.why as from_cli
 import curate.engine.run as engine
 from curate.engine.remember import add_corpus
-from curate.errors import ConfigError, DataError
+from curate.errors import ConfigError, CurateError, DataError
 from curate.index.export import to_datasketch
 from curate.index.index import KEPT, Index, create
 from curate.index.merge import merge
@@ -217,6 +217,14 @@ def test_a_run_adds_what_it_saw_once(rows, whole, tmp_path):
         paths, row = once.place_of(int(once.runs[0].numbers[number]))
         there = [one for path in paths for one in pq.read_table(path)["id"].to_pylist()]
         assert there[row] == once.id_of(int(once.runs[0].numbers[number])) == rows[number][0]
+
+
+def test_corpora_are_paths_and_globs_and_one_that_is_not_there_is_told(rows, tmp_path):
+    index = create(str(tmp_path / "index"), index_header(Config()))
+    with pytest.raises(CurateError, match="nowhere"):
+        add_corpus(str(index.path), str(tmp_path / "nowhere"), workers=1)
+    add_corpus(str(index.path), corpus(tmp_path / "in", rows[:6]) + "/*.parquet", workers=1)
+    assert Index(str(index.path)).id_of(0) == rows[0][0]
 
 
 def test_a_file_cut_short_is_noticed(built, tmp_path):
