@@ -19,6 +19,7 @@ from curate.models.tokenizer import Tokenizer
 
 Dtype = Literal["auto", "fp32", "bf16"]
 Tokens = tuple[int, ...]
+UNBOUNDED = 2048  # context of a model that names none, as in lm-eval
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 MOST_LOGITS = {"cpu": 1 << 25, "cuda": 1 << 30}  # of a batch: 128 MB and 4 GB in fp32
 MOST_TOKENS = {"cpu": 1 << 10, "cuda": 1 << 16}
@@ -39,7 +40,7 @@ class Model:
         self._plain = Tokenizer(folder, plain=True)  # as `tokenize` reads documents
         self.device: Any = next(network.parameters()).device
         self.dtype = str(next(network.parameters()).dtype).removeprefix("torch.")
-        self.context = int(network.config.max_position_embeddings)
+        self.context = int(getattr(network.config, "max_position_embeddings", None) or UNBOUNDED)
         self.vocab_size = int(network.config.vocab_size)
         self.prefix = _prefix(tokenizer, network.config, folder)
 

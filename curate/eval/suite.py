@@ -139,12 +139,14 @@ def load(suite: str, *, data: str = "", heldout: Sequence[str] = ()) -> Suite:
 
 
 def _heldout(given: str) -> Heldout:
-    """A set named on the command line: ids are its own, domains those of `source`, where it has them."""
-    path = _set_file(given)
+    """A set named on the command line: ids are its own, domains those it was drawn by, or of `source` where it has them."""
+    path, about = _set_file(given), Path(given) / ABOUT
     there = columns(path)
+    drawn_by = msgspec.json.decode(about.read_bytes())["by"] if about.is_file() else None
     return Heldout(
         name=Path(given).name.split(".")[0] or given, path=path, id="id" if "source_id" in there else None,
-        by="source" if "source" in there else None, date="date" if "date" in there else None,
+        by=next((name for name in (drawn_by, "source") if name in there), None),
+        date="date" if "date" in there else None,
     )  # fmt: skip
 
 
