@@ -228,8 +228,7 @@ def run_merge(plan: Plan, one: Pass, job: Job) -> Entry:
     key = plan.recipe.steps[one.step].spec().phases[one.phase].key or ()
 
     def body(writer: shuffle.SortedWriter, _: Path) -> Mapping[str, int]:
-        for table in merged_records(Folder(job.records), job.files, key, 0, shuffle.U64_MAX):
-            writer.write(table)
+        writer.write_sorted(merged_records(Folder(job.records), job.files, key, 0, shuffle.U64_MAX))
         return {}
 
     return _write_records(Folder(job.target), one.fingerprint, job, key, body)

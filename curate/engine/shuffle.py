@@ -57,6 +57,16 @@ class SortedWriter:
         if self._bytes > self._run_bytes:
             self._spill()
 
+    def write_sorted(self, tables: Iterator[pa.Table]) -> None:
+        """Write all records at once, which come in the order of the key: nothing is held of them."""
+
+        def counted() -> Iterator[pa.Table]:
+            for table in tables:
+                self.rows += table.num_rows
+                yield table
+
+        _write(self._sink, counted())
+
     def add_sorted(self, run: Path) -> None:
         """Add the records of a file that is sorted already; it is removed once they are merged."""
         self._runs.append(run)
@@ -64,8 +74,8 @@ class SortedWriter:
     def close(self) -> None:
         """Sort what is left, merge it with the spilled runs and write the file; nothing is written without rows."""
         if not self._runs:
-            if self.rows:
-                _write(self._sink, iter([sort(pa.concat_tables(self._tables), self.key)]))
+            if self._tables and self.rows:
+                _write(self._sink, iter([self._sorted()]))
             return
         self._spill()
         while len(self._runs) > MAX_FILES:
@@ -86,9 +96,14 @@ class SortedWriter:
         if self._tables:
             run = self._next_run()
             with open(run, "wb") as file:
-                _write(file, iter([sort(pa.concat_tables(self._tables), self.key)]))
+                _write(file, iter([self._sorted()]))
             self._runs.append(run)
-            self._tables, self._bytes = [], 0
+
+    def _sorted(self) -> pa.Table:
+        # what was written since the last spill; as it came it is let go of first
+        table = pa.concat_tables(self._tables).combine_chunks()
+        self._tables, self._bytes = [], 0
+        return sort(table, self.key)
 
     def _merge_runs(self, runs: list[Path]) -> Path:
         target = self._next_run()
