@@ -42,8 +42,8 @@ class Feed:
         settings = self._settings
         self._stream = Stream(self.plan, self._datasets, self._ordered, state.get("stream"))
         self._packer = Packer(
-            self._datasets, self._stream, context=settings.context, method=settings.packing,
-            state=state.get("packer"),
+            self._datasets, self._stream, context=settings.context, method=settings.packing, shuffle=settings.shuffle,
+            seed=settings.seed, state=state.get("packer"),
         )  # fmt: skip
 
     def _check_length(self) -> None:
@@ -51,7 +51,7 @@ class Feed:
         settings = self._settings
         self.go_on({})
         for i in range(settings.steps * settings.batch):
-            self._stream.progress = i // settings.batch / settings.steps
+            self._look_to(i // settings.batch / settings.steps)
             if not self._packer.skip():
                 raise DataError(
                     f"the data come to their end after {i:,} sequences of {settings.steps * settings.batch:,}: "
@@ -65,7 +65,7 @@ class Feed:
 
     def take(self, sequences: int, progress: float) -> list[Packed]:
         """The next sequences; `progress` is the share of the run that is done. DataError where there are no more."""
-        self._stream.progress = progress
+        self._look_to(progress)
         taken = list(islice(self._packer, sequences))
         if len(taken) < sequences:
             raise DataError(
@@ -74,8 +74,13 @@ class Feed:
             )
         return taken
 
+    def _look_to(self, progress: float) -> None:
+        """A document that is read now comes when the sequences that wait have come."""
+        settings = self._settings
+        self._stream.progress = progress + (settings.shuffle - 1) / (settings.steps * settings.batch)
+
     def realised(self) -> dict[str, Any]:
-        """What was trained on so far: share of each dataset in the loss-bearing tokens, unique tokens, epochs."""
+        """What was trained on so far: share of each dataset in the loss-bearing tokens, unique tokens, epochs (read; with what waits)."""
         counts = self._packer.counts
         total = max(1, sum(counts.by_dataset))
         return {

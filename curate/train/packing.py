@@ -9,17 +9,18 @@ complete  every sequence begins with the begin of a document; what of its last d
 best_fit  documents longer than a sequence are cut into sequences and a rest; of every `buffer` documents and rests the
           longest goes first into the fullest sequence that takes it (best-fit decreasing; Ding et al. 2024,
           arXiv:2404.10830). Nothing is discarded; room that nothing fits is padding.
+Sequences of one long document would fill a step: `shuffle` of them wait, and which comes next is drawn by `seed`.
 The same documents in the same order give the same sequences, and a saved `state` goes on where it was taken.
 """
 
 import bisect
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
 from curate.errors import ConfigError, DataError
 from curate.train.tokens import Tokens, same_contract
@@ -87,10 +88,10 @@ class Packer:
 
     def __init__(
         self, datasets: Sequence[Tokens], stream: Iterator[Pick], *, context: int, method: Method = "best_fit",
-        buffer: int = 1000, state: dict[str, Any] | None = None,
+        buffer: int = 1000, shuffle: int = 1, seed: int = 0, state: dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
         """`state` is that of a Packer of the same datasets and options; `stream` then begins where it had come to."""
-        if context < 2 or buffer < 1:
+        if context < 2 or buffer < 1 or shuffle < 1:
             raise ConfigError(
                 f"a sequence has 2 tokens or more and a buffer 1 document, not {context} and {buffer}"
             )
@@ -100,7 +101,7 @@ class Packer:
         self._datasets, self._stream, self._room = datasets, stream, context + 1
         self._eos = contract.eos
         self._start = contract.eos if contract.bos is None else contract.bos
-        self._method, self._buffer = method, buffer
+        self._method, self._buffer, self._shuffle, self._seed = method, buffer, shuffle, seed
         lay: dict[str, Callable[[Pick, int], None]] = {
             "chunk": self._chunk, "complete": self._complete, "best_fit": self._best_fit,
         }  # fmt: skip
@@ -108,8 +109,8 @@ class Packer:
         self._row: list[Piece] = []  # the open sequence ...
         self._free = self._room  # ... and the places left in it
         self._held: list[Piece] = []  # best_fit: wait for a place
-        self._ready: deque[list[Piece]] = deque()
-        self._ended = False
+        self._ready: list[list[Piece]] = []
+        self._ended, self._draws = False, 0
         self.counts = Counts(by_dataset=[0] * len(datasets))
         if state is not None:
             self._restore(state)
@@ -120,39 +121,49 @@ class Packer:
     def __next__(self) -> Packed:
         if not self._is_ready():
             raise StopIteration
-        return self._handed_out(self._ready.popleft())
+        return self._handed_out(self._drawn())
 
     def skip(self) -> bool:
         """Pass over the next sequence without reading its tokens; False where there is none."""
-        return self._is_ready() and bool(self._ready.popleft())
+        return self._is_ready() and bool(self._drawn())
+
+    @property
+    def waiting(self) -> int:
+        """Sequences that are packed and not handed out."""
+        return len(self._ready)
 
     def _is_ready(self) -> bool:
-        while not self._ready and not self._ended:
+        while len(self._ready) < self._shuffle and not self._ended:
             self._take()
         return bool(self._ready)
+
+    def _drawn(self) -> list[Piece]:
+        self._draws += 1
+        most = min(self._shuffle, len(self._ready))
+        return self._ready.pop(xxhash.xxh3_64_intdigest(f"{self._seed} {self._draws}") % most)
 
     def state(self) -> dict[str, Any]:
         """What was taken from the stream and not handed out yet, with the counts; JSON as it stands."""
         return {
-            "options": self._options(),
+            "options": self._options(), "draws": self._draws,
             "row": list(self._row), "held": list(self._held), "ready": list(self._ready), "ended": self._ended,
             "counts": msgspec.to_builtins(self.counts),
         }  # fmt: skip
 
     def _options(self) -> list[Any]:
-        return [self._method, self._room - 1, self._buffer, len(self._datasets)]
+        return [self._method, self._room - 1, self._buffer, self._shuffle, self._seed, len(self._datasets)]
 
     def _restore(self, state: dict[str, Any]) -> None:
         if list(state["options"]) != self._options():
             raise DataError(
                 f"the saved packing is of {state['options']}, not {self._options()}",
-                hint="method, context, buffer and number of datasets stay what they were in a run that goes on",
+                hint="method, context, buffer, shuffle, seed and number of datasets stay what they were in a run that goes on",
             )
         for piece in _pieces(state["row"]):
             self._put(piece)
         self._held = _pieces(state["held"])
-        self._ready = deque(map(_pieces, state["ready"]))
-        self._ended = state["ended"]
+        self._ready = list(map(_pieces, state["ready"]))
+        self._ended, self._draws = state["ended"], state["draws"]
         self.counts = msgspec.convert(state["counts"], Counts)
 
     def _take(self) -> None:

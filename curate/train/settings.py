@@ -49,6 +49,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     eps: float = 1e-8
     clip: float = 1.0  # largest norm of a step's gradient; 0: any
     packing: Literal["chunk", "complete", "best_fit"] = "chunk"
+    shuffle: int | None = None  # sequences that wait, to come in an order of the seed; 1: as they are packed
     document_mask: bool = True  # documents of one sequence do not see each other; positions begin anew
     metadata: Literal["prefix", "none"] = "prefix"  # none: documents without their metadata
     mix: Mix = Mix()
@@ -67,7 +68,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     divergence: float = 2.0  # nats above its running minimum at which the loss stops the run; 0: never
 
     def __post_init__(self) -> None:
-        for name in ("tokens", "layers", "batch", "micro_batch", "context", "checkpoint_every", "lr"):
+        for name in (
+            "tokens",
+            "layers",
+            "batch",
+            "shuffle",
+            "micro_batch",
+            "context",
+            "checkpoint_every",
+            "lr",
+        ):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ConfigError(f"`{name}` must be above 0")
@@ -89,6 +99,7 @@ class Resolved(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     batch: int
     lr: float
     checkpoint_every: int
+    shuffle: int
 
     @property
     def steps(self) -> int:
@@ -99,6 +110,7 @@ class Resolved(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
 # Keys that say how a run is worked off, not what comes out (up to the order of floating-point sums).
 MACHINE = ("device", "precision", "micro_batch", "compile", "threads")
 HOW = ("device", "micro_batch", "compile", "threads", "keep")
+_SHUFFLE = 1_024  # sequences that wait, where `shuffle` is not given
 _CHECKPOINTS = 10  # of a run, where `checkpoint_every` is not given
 
 
@@ -207,6 +219,8 @@ def resolve(
     fill("tokens", sizes.TOKENS_PER_PARAMETER * count, f"{sizes.TOKENS_PER_PARAMETER} per parameter")
     steps = values["tokens"] // (values["batch"] * values["context"])
     fill("checkpoint_every", max(1, steps // _CHECKPOINTS), f"{_CHECKPOINTS} in a run")
+    waiting = max(1, min(_SHUFFLE, steps * values["batch"] // 20))
+    fill("shuffle", 1 if values["order"] else waiting, f"a 20th of the run, {_SHUFFLE:,} at most")
     for key in Settings.__struct_fields__:
         origins.setdefault(key, "machine" if key in MACHINE else "default")
     return Resolution(Resolved(**values), origins)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -243,3 +244,23 @@ def test_logits_of_a_packed_document_are_its_logits_alone(token_dataset: Write, 
                     assert not torch.allclose(unmasked[inside], alone, atol=1e-3)
                     seen += 1
     assert seen >= 3
+
+
+def test_sequences_of_a_long_document_do_not_come_together(token_dataset) -> None:
+    of = Tokens.open(token_dataset([[10 + i] * 320 for i in range(40)]))
+    picks = [Pick(0, i) for i in range(40)]
+    plain = list(Packer([of], iter(picks), context=16, method="chunk"))
+    mixed = Packer([of], iter(picks), context=16, method="chunk", shuffle=200, seed=1)
+    first = [next(mixed) for _ in range(100)]
+    saved = mixed.state()
+    rest = list(mixed)
+    key = lambda one: one.tokens.tobytes()  # noqa: E731
+    assert sorted(map(key, first + rest)) == sorted(map(key, plain))  # the same sequences, in another order
+    near = lambda rows: sum(a.tokens[-1] == b.tokens[-1] for a, b in pairwise(rows))  # noqa: E731
+    assert near(plain) > 0.9 * len(plain)
+    assert near(first + rest) < 0.25 * len(plain)
+    read = saved["counts"]["documents"]
+    again = Packer([of], iter(picks[read:]), context=16, method="chunk", shuffle=200, seed=1, state=saved)
+    assert list(map(key, again)) == list(map(key, rest))
+    other = Packer([of], iter(picks), context=16, method="chunk", shuffle=200, seed=2)
+    assert [key(next(other)) for _ in range(100)] != list(map(key, first))

@@ -245,7 +245,9 @@ def test_a_folder_is_weights_alone_and_warms_up_again(tokens: Path, tmp_path: Pa
 
 def test_shares_hold_and_change_by_phase(token_dataset, tmp_path: Path) -> None:
     a, b = (token_dataset(documents(i, 2000), name=name) for i, name in ((1, "a"), (2, "b")))
-    how = given("mix.weights={a: 3, b: 1}", "phases=[{start: 0.5, weights: {a: 0, b: 1}}]", steps=200)
+    how = given(
+        "mix.weights={a: 3, b: 1}", "phases=[{start: 0.5, weights: {a: 0, b: 1}}]", "shuffle=1", steps=200
+    )
     found = run.train([a, b], tmp_path / "out", how)
     half = records(tmp_path / "out")[99]["data"]["shares"]
     assert half["a"] == pytest.approx(0.75, abs=0.02)
@@ -254,7 +256,7 @@ def test_shares_hold_and_change_by_phase(token_dataset, tmp_path: Path) -> None:
 
 def test_epochs_are_counted_and_unique_tokens_with_them(token_dataset, tmp_path: Path) -> None:
     few = token_dataset([[3 + i, 4 + i, 5 + i, 6] for i in range(40)], name="few")
-    found = run.train([few], tmp_path / "out", given("mix.max_epochs=8"))
+    found = run.train([few], tmp_path / "out", given("mix.max_epochs=8", "shuffle=1"))
     assert found.data["epochs"]["few"] == pytest.approx(STEPS * CONTEXT * BATCH / 240, abs=0.1)
     assert found.data["unique_tokens"] == 40 * 5
 
