@@ -5,10 +5,7 @@ from pathlib import Path
 
 import pytest
 
-torch = pytest.importorskip("torch", reason='needs pip install "curate[eval]"')
-transformers = pytest.importorskip("transformers", reason='needs pip install "curate[eval]"')
-
-from curate.models.tokenizer import contract, train  # noqa: E402
+from curate.models.tokenizer import contract, train
 
 TEXT = "The cat sat on the mat, and nobody knew why it would not leave; so they left the house to it. Ein Käfer! "
 
@@ -16,6 +13,8 @@ TEXT = "The cat sat on the mat, and nobody knew why it would not leave; so they 
 @pytest.fixture(scope="session")
 def save_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Saves a Llama of 2 layers with a tokenizer of its own."""
+    torch = pytest.importorskip("torch", reason='needs pip install "curate[eval]"')
+    transformers = pytest.importorskip("transformers", reason='needs pip install "curate[eval]"')
 
     def save(
         name: str, *, scale: float = 0.3, context: int = 64, vocabulary: int = 320, seed: int = 0

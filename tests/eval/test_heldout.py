@@ -109,9 +109,7 @@ def test_the_set_is_scored_as_it_is(corpus, tmp_path) -> None:
     from curate.eval import suite
     from curate.eval.bpb import chunks
 
-    hold_out(
-        [corpus(rows_of({"web": 6}))], str(tmp_path / "set"), documents=3, by="date", id="id", workers=1
-    )
+    hold_out([corpus(rows_of({"web": 6}))], str(tmp_path / "set"), documents=3, by="date", id="id", workers=1)
     (held,) = suite.load("small", heldout=[str(tmp_path / "set")]).heldout
     assert (held.name, held.by, held.date, held.id) == ("set", "date", "date", "id")
     ids = [i for batch in chunks(held, 0) for i in batch["id"].to_pylist()]
