@@ -64,7 +64,7 @@ def score(
 
     Writes eval.json, documents.parquet and items.parquet. What is missing is said before anything is scored.
 
-    Example: curate eval runs/a/final --suite small --data eval/ --heldout heldout/ -o scores/a
+    Example: curate eval score runs/a/final --suite small --data eval/ --heldout heldout/ -o scores/a
     """
     from curate.cli.console import print_json, say
     from curate.eval import run
