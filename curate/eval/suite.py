@@ -28,7 +28,7 @@ import pyarrow as pa
 from curate.errors import ConfigError, DataError
 from curate.eval.bpb import Heldout, chunks
 from curate.eval.corpus import columns
-from curate.recipe.recipe import _convert as convert
+from curate.recipe.recipe import convert
 from curate.recipe.tree import Tree, parse
 from curate.stages._evaluation import rows
 from curate.stages.sample import uniform

@@ -29,7 +29,8 @@ def first_bytes(flag: int) -> npt.NDArray[np.bool_]:
     index, values = flags()
     found = np.zeros(256, np.bool_)
     blocks = values.reshape(-1, 256) & flag
-    for block in map(int, np.flatnonzero(blocks.any(axis=1)[index])):
+    marked = np.asarray(blocks.any(axis=1))
+    for block in map(int, np.flatnonzero(marked[index])):
         for low in np.flatnonzero(blocks[index[block]]):
             if not 0xD8 <= block < 0xE0:  # surrogates
                 found[chr(block << 8 | int(low)).encode()[0]] = True

@@ -142,7 +142,7 @@ def from_tree(
             raise ConfigError("`output` must be a mapping", where=tree.place(("output",)))
         root["output"]["path"] = output
         origins["output.path"] = "flag"
-    top = _convert(root, _Top, (), tree)
+    top = convert(root, _Top, (), tree)
     _check_ranges(top, tree)
     steps = [_step(item, i, top.seed, tree) for i, item in enumerate(top.stages)]
     _check_names(steps, tree)
@@ -229,8 +229,8 @@ def _build(name: str, keys: dict[str, Any], index: int, seed: int, place: Place,
         raise ConfigError(f"{error.what} in `stages[{index}]`", where=where, hint=error.hint) from None
     if "seed" in spec.config.__struct_fields__ and seed:
         keys.setdefault("seed", seed)
-    config = _convert(keys, spec.config, place, tree, f" in `stages[{index}]` ({name})", [*_STEP_KEYS])
-    step: Step = _convert(
+    config = convert(keys, spec.config, place, tree, f" in `stages[{index}]` ({name})", [*_STEP_KEYS])
+    step: Step = convert(
         {
             "index": index,
             "stage": name,
@@ -261,9 +261,10 @@ def _finite(value: Any) -> Any:
     )
 
 
-def _convert(
+def convert(
     value: Any, kind: type[Any], place: Place, tree: Tree, context: str = "", known: Sequence[str] = ()
 ) -> Any:
+    """`value` as `kind`; ConfigError with the place of a key that is unknown, missing or of another type."""
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from curate.errors import ConfigError
-from curate.recipe.recipe import _convert as convert
+from curate.recipe.recipe import convert
 from curate.recipe.tree import Tree, parse
 from curate.study import verdict
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from curate.errors import ConfigError
-from curate.recipe.recipe import _convert as convert
+from curate.recipe.recipe import convert
 from curate.recipe.tree import Tree, parse
 from curate.train import size as sizes
 from curate.train.averaging import Average
