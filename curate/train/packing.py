@@ -127,11 +127,6 @@ class Packer:
         """Pass over the next sequence without reading its tokens; False where there is none."""
         return self._is_ready() and bool(self._drawn())
 
-    @property
-    def waiting(self) -> int:
-        """Sequences that are packed and not handed out."""
-        return len(self._ready)
-
     def _is_ready(self) -> bool:
         while len(self._ready) < self._shuffle and not self._ended:
             self._take()
