@@ -46,7 +46,7 @@ def ablate(
 
     Example: curate ablate recipes/truth/planted_harm.yaml -o out/planted_harm
 
-    Exit codes: 0 whatever the verdict; 2 the study cannot be run as written; 3 stopped, run again to go on.
+    Exit codes: 0 whatever the verdict; 2 the study cannot be run as written; 3 a command of it failed, run again to go on.
     """
     from curate.cli.console import print_json, say
     from curate.study import plan
@@ -88,6 +88,7 @@ def _worked(study: "Study", folder: Path, store: Path, workers: int, seeds: int,
         corpora = [runs.corpus_steps(study, folder, arm) for arm in study.arms]
         for _ in runs.work(corpora, 1, folder / "log", talk):
             pass
+        runs.check_tokenizer(study, folder)
         wanted = runs.runs_of(study, folder, store)
         if seeds:
             wanted = [run for run in wanted if run.seed < study.first_seed + seeds]

@@ -16,6 +16,8 @@ import msgspec
 
 from curate.engine.fingerprints import digest_of
 from curate.errors import COMPLETE, QUARANTINED, ConfigError, RunError
+from curate.fit.corpus import Corpus
+from curate.fit.tokenizer import fitted_on
 from curate.io.files import content_of
 from curate.study.plan import Study
 
@@ -39,6 +41,18 @@ class Trained(msgspec.Struct, frozen=True):
     seed: int
     folder: str
     steps: tuple[Step, ...]  # training, then scoring
+
+
+def check_tokenizer(study: Study, folder: Path) -> None:
+    """ConfigError where the tokenizer was fitted on a file of an arm: that arm would be told in fewer tokens."""
+    fitted = fitted_on(study.tokenizer)
+    for arm, one in study.arms.items():
+        source = str(folder / "arms" / arm / "corpus") if one.recipe else one.dataset
+        if fitted and set(fitted.files) & set(Corpus([source]).digests):
+            raise ConfigError(
+                f"the tokenizer `{study.tokenizer}` was fitted on the corpus of arm `{arm}`",
+                hint="`curate fit tokenizer` on text that no arm trains on",
+            )
 
 
 def corpus_steps(study: Study, folder: Path, arm: str) -> list[Step]:

@@ -81,3 +81,13 @@ def test_what_does_not_fit_is_said_before_any_training(project):
     assert done.returncode == 2
     assert "tokens" in done.stderr
     assert "curate train" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_tokenizer_fitted_on_an_arm_is_refused(project):
+    assert curate("fit", "tokenizer", "other.parquet", "-o", "own", "--vocab-size", "300").returncode == 0
+    (project / "study.yaml").write_text(STUDY.replace("tokenizer: tokenizer", "tokenizer: own"))
+    done = curate("ablate", "study.yaml", "-o", "out/one")
+    assert done.returncode == 2
+    assert "fitted on the corpus of arm `other`" in done.stderr
+    assert "curate train" not in done.stderr
