@@ -218,7 +218,11 @@ def fits_by_pieces(
 def _grown(drawn: Drawn, grow: float) -> Drawn:
     rows = Range(drawn.rows.likely, drawn.rows.likely, drawn.rows.likely).times(grow)
     return drawn._replace(
-        rows=rows, bytes=drawn.bytes * grow, share=drawn.share / grow, read_seconds=drawn.read_seconds * grow
+        rows=rows,
+        bytes=drawn.bytes * grow,
+        share=drawn.share / grow,
+        read_seconds=drawn.read_seconds * grow,
+        read_cpu_seconds=drawn.read_cpu_seconds * grow,
     )
 
 

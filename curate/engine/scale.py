@@ -140,7 +140,9 @@ class Sample:
 def wall(sample: Sample, whole: Whole) -> Spent:
     """Seconds of the whole run: what starting costs, and the large group's pace for everything."""
     found = []
-    for of, start in ((_wall, sample.start.wall), (_cpu, sample.start.cpu)):
+    for of, start, reading in (
+        (_wall, sample.start.wall, whole.drawn.read_seconds), (_cpu, sample.start.cpu, whole.drawn.read_cpu_seconds),
+    ):  # fmt: skip
         spent = warm = busy = 0.0
         for one in sample.plan.passes:
             each, pace, first = sample.pace(one, of)
@@ -148,7 +150,7 @@ def wall(sample: Sample, whole: Whole) -> Spent:
             warm += first
             work = pace * whole.drawn.rows.likely + each * tasks(one, whole)
             if one.source < 0:
-                work += whole.drawn.read_seconds
+                work += reading
             busy += work * _turns(one, whole)
         found.append(max(0.0, start - spent) + warm + busy)
     return Spent(*found)
