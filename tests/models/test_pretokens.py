@@ -96,6 +96,14 @@ def test_texts_have_the_tokens_of_the_library(way: tuple[str, Tokenizer], texts:
 def test_words_are_forgotten_in_time(way: tuple[str, Tokenizer], monkeypatch: pytest.MonkeyPatch) -> None:
     _, tokenizer = way
     monkeypatch.setattr(pretokens, "MAX_WORDS", 5)
+    words = tokenizer._words
+    assert words is not None
+    words._known.clear()
+    same(tokenizer, ["one two three four five six"])
+    assert {"one", " six"} <= words._known.keys()
+    same(tokenizer, ["seven eight"])
+    assert words._known.keys() >= {"seven", " eight"}
+    assert not {"one", " six"} & words._known.keys()
     same(tokenizer, [TEXT, TEXT[::-1], TEXT])
 
 
