@@ -4,7 +4,6 @@ A sequence is scored as a document begins in training: after BOS, or after EOS w
 stands right of the tokens, where a causal model cannot see it. torch and transformers are imported where they are used.
 """
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -51,13 +50,15 @@ class Model:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
+        from curate.train.model import quiet
+
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         elif device.startswith("cuda") and not torch.cuda.is_available():
             raise ConfigError(f"`device: {device}`: there is no GPU here", hint="leave it out, or name cpu")
         short = dtype if dtype != "auto" else ("bf16" if device.startswith("cuda") else "fp32")
         try:
-            with _quiet():
+            with quiet():
                 network = AutoModelForCausalLM.from_pretrained(
                     folder, local_files_only=True, trust_remote_code=False,
                     dtype={"fp32": torch.float32, "bf16": torch.bfloat16}[short],
@@ -177,21 +178,6 @@ def named(dtype: str) -> Dtype:
         if one == dtype:
             return cast(Dtype, one)
     raise ConfigError(f"dtype {dtype}: no such number format", hint=f"one of {', '.join(get_args(Dtype))}")
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' bar for reading a file or two."""
-    from transformers.utils import logging
-
-    theirs: Any = logging
-    shown = theirs.is_progress_bar_enabled()
-    theirs.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            theirs.enable_progress_bar()
 
 
 def check_folder(folder: str) -> None:

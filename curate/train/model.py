@@ -139,7 +139,7 @@ def open_weights(folder: str) -> Any:
 
 def save(model: Any, tokenizer: Path, target: Path) -> None:
     """Weights, config and the tokenizer's files as a hub-format folder."""
-    with _quiet():
+    with quiet():
         model.save_pretrained(target)
     if tokenizer.is_dir():
         for file in tokenizer.iterdir():
@@ -156,8 +156,8 @@ def save(model: Any, tokenizer: Path, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' bar for writing a file or two."""
+def quiet() -> Iterator[None]:
+    """Without transformers' bar for reading or writing a file or two."""
     from transformers.utils import logging
 
     theirs: Any = logging
