@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from curate.engine.fingerprints import digest_of
-from curate.errors import COMPLETE, QUARANTINED, ConfigError, RunError
+from curate.errors import COMPLETE, QUARANTINED, USAGE, ConfigError, RunError
 from curate.fit.corpus import Corpus
 from curate.fit.tokenizer import fitted_on
 from curate.io.files import content_of
@@ -126,7 +126,7 @@ def suite_name(study: Study) -> str:
 def work(tracks: Sequence[Sequence[Step]], workers: int, logs: Path, say: Say) -> Iterator[int]:
     """Run tracks of steps side by side, the steps of one in order; yields the number of each track as it is complete.
 
-    RunError with a command's own words once one fails; the others are stopped, and go on next time.
+    ConfigError or RunError with a command's own words once one fails; the others are stopped, and go on next time.
     """
     waiting = [(i, list(track)) for i, track in enumerate(tracks)]
     going: list[tuple[int, list[Step], subprocess.Popen[bytes]]] = []
@@ -170,7 +170,8 @@ def _start(step: Step, log: Path, say: Say) -> subprocess.Popen[bytes]:
 def _check(step: Step, code: int, log: Path) -> None:
     if code in (COMPLETE, QUARANTINED) and Path(step.done).exists():
         return
-    raise RunError(
+    kind = ConfigError if code == USAGE else RunError
+    raise kind(
         f"`curate {' '.join(step.arguments)}` ended with exit {code}\n{log.read_text('utf-8', 'replace').strip()}",
         hint="mend that, then the same `curate ablate` goes on from there",
     )

@@ -1,0 +1,22 @@
+"""Commands side by side: what is done is left alone, and a command that fails speaks for itself."""
+
+import pytest
+
+from curate.errors import ConfigError
+from curate.study.runs import Step, work
+
+
+def test_a_command_that_cannot_be_run_as_written_says_why(tmp_path):
+    step = Step(("verify", str(tmp_path / "nosuch")), str(tmp_path / "done"))
+    with pytest.raises(ConfigError, match="ended with exit 2") as refused:
+        list(work([[step]], 1, tmp_path / "log", lambda text: None))
+    assert "nosuch" in (tmp_path / "log" / "000-verify.log").read_text()
+    assert (tmp_path / "log" / "000-verify.log").read_text().strip() in str(refused.value)
+
+
+def test_what_is_done_is_not_started_again(tmp_path):
+    (tmp_path / "done").touch()
+    said: list[str] = []
+    step = Step(("verify", "nosuch"), str(tmp_path / "done"))
+    assert list(work([[step], [step, step]], 2, tmp_path / "log", said.append)) == [0, 1]
+    assert said == []
