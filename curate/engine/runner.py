@@ -81,6 +81,7 @@ class Runner:
         )
 
         def on_done(entries: list[Entry]) -> None:
+            journal.fault("unit")
             self.fresh_units += 1
             for entry in entries:
                 self.fresh_bytes += entry.bytes_in if one.source < 0 else 0
