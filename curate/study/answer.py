@@ -30,6 +30,14 @@ class Look(msgspec.Struct, frozen=True):
     alpha: float
 
 
+class RunFolder(msgspec.Struct, frozen=True):
+    """Where a run's train.json, log.jsonl and scores lie; a relative folder starts where `output` does."""
+
+    arm: str
+    seed: int
+    folder: str
+
+
 class Answer(msgspec.Struct, kw_only=True):
     """`study.json`; `--json` prints it."""
 
@@ -45,6 +53,7 @@ class Answer(msgspec.Struct, kw_only=True):
     looks: list[Look]
     spread: dict[str, Spread]  # of each metric between seeds of an arm: earlier studies' and this one's
     training: dict[str, dict[str, Any]]  # of each arm: tokens, unique tokens, epochs, seconds
+    runs: list[RunFolder]  # in the store
     notes: list[str]
     output: str
 
@@ -158,6 +167,7 @@ def answer(study: Study, folder: Path, store: Path, done: Sequence[Scored], plan
         name=study.name, control=study.control, primary=study.primary.metric, margin=study.primary.margin,
         values=values, verdicts=found, looks=looks, spread={m: _all(before[m], values, m) for m in metrics},
         training={arm: _training([one for one in done if one.run.arm == arm]) for arm in study.arms},
+        runs=_folders(study, done),
         notes=[*_notes(study, seeds, planned, alpha, before), *_told(done)], output=str(folder),
     )  # fmt: skip
     (folder / ANSWER).write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1))
@@ -187,6 +197,13 @@ def _training(done: Sequence[Scored]) -> dict[str, Any]:
         "epochs": [max(one["epochs"].values()) for one in data],
         "seconds": sum(one.training["seconds"] for one in done),
     }
+
+
+def _folders(study: Study, done: Sequence[Scored]) -> list[RunFolder]:
+    found = {(one.run.arm, one.run.seed): one.run.folder for one in done}
+    return [
+        RunFolder(arm, seed, found[arm, seed]) for arm in study.arms for a, seed in sorted(found) if a == arm
+    ]
 
 
 def _notes(study: Study, seeds: int, planned: int, alpha: float, earlier: dict[str, Spread]) -> list[str]:

@@ -63,6 +63,8 @@ def test_a_clear_difference_is_called_and_written(tmp_path, runs):
     assert written["values"]["raw"]["bpb"]["3"] == pytest.approx(found.values["raw"]["bpb"][3])
     assert "clean, raw: below 2,000 steps" in found.notes
     assert found.training["clean"]["unique_tokens"] == [900] * 4
+    listed = [(run["arm"], run["seed"], Path(run["folder"]).name) for run in written["runs"]]
+    assert listed == [(arm, seed, f"{arm}{seed}") for arm in ("raw", "clean") for seed in range(4)]
     # the two seeds that are no part of this study tell how much seeds vary: one degree of freedom an arm
     assert "2 degrees of freedom of earlier runs" in " ".join(found.notes)
 
