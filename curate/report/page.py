@@ -1,25 +1,17 @@
-"""`report.html` and its script: what a dataset kept and dropped, and why, as one page that works without a network.
+"""`report.html`: what a dataset kept and dropped, and why."""
 
-All numbers and texts stand as JSON in the page, in which no byte of a document can end the element that holds it;
-the script writes them by `textContent` alone, and the page's policy lets nothing but that script run.
-"""
-
-import html
-import string
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 import pyarrow as pa
 
 from curate.engine.plan import writers
-from curate.errors import ConfigError
 from curate.io.query import open_dataset
 from curate.io.side import Side
+from curate.report import offline
 from curate.report.clusters import Dedup, dedups
 from curate.report.contamination import Contamination, contaminations
 from curate.report.counts import Counter, Dimension, Histogram
@@ -293,44 +285,4 @@ def cut(document: Document, text: str, spans: Sequence[tuple[int, int]]) -> None
 
 def write(page: Page, target: Path) -> list[Path]:
     """Write the page and, beside it, its script; returns both."""
-    script = target.with_suffix(".js")
-    if script == target:
-        raise ConfigError(f"the page cannot be called {target.name}", hint="-o report.html")
-    here = files("curate.report")
-    code = (here / "page.js").read_text("utf-8")
-    _check_ours(script, code.partition("\n")[0])
-    text = string.Template((here / "page.html").read_text("utf-8")).substitute(
-        title=html.escape(page.title), script=quote(script.name), data=as_json(page)
-    )
-    try:
-        script.write_text(code, "utf-8")
-        target.write_text(text, "utf-8")
-    except OSError as error:
-        raise ConfigError(
-            f"cannot write {error.filename}: {error.strerror}", hint="-o FOLDER/report.html"
-        ) from None
-    return [target, script]
-
-
-def _check_ours(script: Path, first: str) -> None:
-    """Refuse to write over a script that no report wrote."""
-    try:
-        with script.open("rb") as file:
-            ours = file.read(len(first.encode())) == first.encode()
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise ConfigError(f"cannot write {script}: {error.strerror}", hint="-o FOLDER/report.html") from None
-    if not ours:
-        raise ConfigError(
-            f"{script} is there and is no script of a report; the page would need a script of that name",
-            hint="give the page another name: -o report.html",
-        )
-
-
-_ESCAPED = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
-
-
-def as_json(value: Any) -> str:
-    """JSON that may stand in a page: nothing in it reads as markup."""
-    return msgspec.json.encode(value).decode().translate(_ESCAPED)
+    return offline.write("page", page.title, page, target)
