@@ -1,5 +1,6 @@
 """`curate tokenize`: a corpus as token ids, ready to train on."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -59,6 +60,12 @@ def tokenize(
         float, typer.Option("--fim-rate", help="Share of documents whose middle comes last.")
     ] = 0.0,
     seed: Annotated[int, typer.Option("--seed", help="Another one draws other documents.")] = 0,
+    left_out: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--leave-out", metavar="DIR", help="Drop what `curate eval heldout` says must be; repeatable."
+        ),
+    ] = None,
     workers: Workers = 0,
     store: Annotated[str, typer.Option("--store", help="Work store.")] = "",
     fresh: Annotated[bool, typer.Option("--fresh", help="Make the dataset anew.")] = False,
@@ -81,22 +88,24 @@ def tokenize(
         "segments": segments, "fim_rate": fim_rate, "seed": seed,
     }  # fmt: skip
     given = {name: value for name, value in step.items() if value not in ("", None)}
-    recipe = token_recipe(corpus, output, given, keep or [], store, sets or [])
+    recipe = token_recipe(corpus, output, given, keep or [], store, sets or [], left_out or [])
     execute(recipe, [], workers, fresh, None, WORKER_MEMORY_MB, "", as_json, quiet)
 
 
 def token_recipe(
-    corpus: list[str], output: str, step: dict[str, Any], keep: list[str], store: str, sets: list[str]
-) -> Any:
+    corpus: list[str], output: str, step: dict[str, Any], keep: list[str], store: str, sets: list[str],
+    left_out: Sequence[str] = (),
+) -> Any:  # fmt: skip
     """The recipe that `curate tokenize` stands for; `step` holds keys of the stage's Config."""
     from curate.recipe.recipe import from_tree
     from curate.recipe.tree import Tree
     from curate.stages.tokenize import WRITES
 
+    dropping: list[Any] = [{"leave_out": {"lists": list(left_out)}}, {"select": "leave_out_pass"}]
     root: dict[str, Any] = {
         "name": "tokenize",
         "input": {"path": corpus},
-        "stages": [{"tokenize": step}],
+        "stages": [*(dropping if left_out else []), {"tokenize": step}],
         "output": {"path": output, "format": "arrow", "columns": [*WRITES, *keep]},
     }
     if store:

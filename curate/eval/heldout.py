@@ -5,12 +5,14 @@ Drawn   of each domain the `documents` whose ids have the smallest hashes: the s
 Rule    a document of the corpus is left out when it is in the set, or a near-duplicate of one that is. The set and the
         corpus go through `minhash_dedup` together, the set first: so every duplicate of it is dropped for it, and never
         for another document (`kept_id` names it). What the set has twice it keeps once, so a domain may have fewer
-Arms    train on what `leave_out.parquet` does not name. A corpus with other texts or ids, such as another extraction of
-        the same pages, needs a list of its own: give it and the set (`of`)
+Arms    train on what `leave_out.parquet` does not name (`curate tokenize --leave-out`). A corpus with other texts or ids,
+        such as another extraction of the same pages, needs a list of its own: give it and the set (`of`). `curate ablate`
+        does both for every arm
 Misses  duplicates that MinHash does not propose, see `curate explain minhash_dedup`; passages of a document within others
 Files   heldout.parquet    id, text, columns of the corpus; near_duplicates int64, documents left out for it, itself too
         leave_out.parquet  id; held_out, the id of the set's document; similarity, their Jaccard
-        heldout.json       seed, rule, counts, hashes: written last
+        heldout.json       seed, rule, counts, hashes
+        All three come at once, or none does
 """
 
 import heapq
@@ -31,9 +33,9 @@ from curate.eval.bpb import NO_DOMAIN
 from curate.eval.corpus import columns, documents
 from curate.eval.suite import ABOUT, SET
 from curate.io.inputs import Input, list_files
+from curate.stages.leave_out import LEAVE_OUT
 from curate.stages.sample import uniform
 
-LEAVE_OUT = "leave_out.parquet"
 MARK = "heldout/"  # before the ids of the set, where it stands beside the corpus
 KEPT = ("source", "url", "date", "lang")  # columns that go along where the corpus has them
 
@@ -71,7 +73,8 @@ def hold_out(
         )
     place = _empty(folder)
     given = Input(path=tuple(corpus), id=id)
-    _check_ids(given)
+    if not of:  # or the list is for this corpus alone, read as it is here
+        _check_ids(given)
     place.parent.mkdir(parents=True, exist_ok=True)
     rule = {"threshold": threshold}
     with TemporaryDirectory(prefix=f".{place.name}-", dir=place.parent) as made:
@@ -90,11 +93,16 @@ def hold_out(
             set_hash=_digest(chosen["id"].to_pylist(), chosen["text"].to_pylist()),
             leave_out_hash=_digest(left["id"].to_pylist()),
         )  # fmt: skip
-    place.mkdir(exist_ok=True)
-    pq.write_table(chosen, place / SET, compression="zstd")
-    pq.write_table(left, place / LEAVE_OUT, compression="zstd")
-    (place / ABOUT).write_bytes(msgspec.json.format(msgspec.json.encode(held)))
+        _lay_down(scratch / "set", chosen, left, held)
+        (scratch / "set").rename(place)
     return held
+
+
+def _lay_down(folder: Path, chosen: pa.Table, left: pa.Table, held: Held) -> None:
+    folder.mkdir()
+    pq.write_table(chosen, folder / SET, compression="zstd")
+    pq.write_table(left, folder / LEAVE_OUT, compression="zstd")
+    (folder / ABOUT).write_bytes(msgspec.json.format(msgspec.json.encode(held)))
 
 
 def _empty(folder: str) -> Path:
@@ -118,19 +126,25 @@ def _check_ids(given: Input) -> None:
         )  # fmt: skip
 
 
-def read_set(folder: str) -> pa.Table:
-    """The documents of a held-out folder. ConfigError where it is none, or was not finished."""
-    place = Path(folder)
-    if not (place / ABOUT).is_file():
+def about(folder: str) -> Held:
+    """What a held-out folder says of itself. ConfigError where it is none."""
+    file = Path(folder) / ABOUT
+    if not file.is_file():
         raise ConfigError(
             "no held-out set", where=folder, hint="`curate eval heldout CORPUS -o FOLDER` makes one"
         )
-    return pq.read_table(place / SET)
+    return msgspec.json.decode(file.read_bytes(), type=Held)
+
+
+def read_set(folder: str) -> pa.Table:
+    """The documents of a held-out folder. ConfigError where it is none."""
+    about(folder)
+    return pq.read_table(Path(folder) / SET)
 
 
 def left_out(folder: str) -> set[str]:
     """The ids that every arm leaves out of its training data."""
-    read_set(folder)
+    about(folder)
     return set(pq.read_table(Path(folder) / LEAVE_OUT, columns=["id"])["id"].to_pylist())
 
 

@@ -17,6 +17,7 @@ NEEDED = {  # options without a default
     "bad_words": {"list": str(LISTS / "bad_words.txt"), "keep_fraction": 0.5},
     "datatrove": {"block": "datatrove.pipeline.filters.C4QualityFilter"},
     "decontaminate": {"sets": [{"path": str(LISTS / "items.jsonl")}]},
+    "leave_out": {"lists": [str(LISTS / "leave_out.jsonl")]},
     "select": {"where": "length(text) >= 0 or text is null"},
     "tokenize": {"tokenizer": str(LISTS / "tokenizer"), "fim_rate": 0.5, "prefix": "{url}"},
     "url_filter": {"domains": str(LISTS / "domains.txt")},
