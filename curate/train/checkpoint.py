@@ -39,6 +39,7 @@ class State(msgspec.Struct, kw_only=True):
     settings: dict[str, Any]  # resolved, as JSON has them
     lowest: float  # running minimum of the loss, for the stop on divergence
     recent: list[float]  # last losses
+    above: int = 0  # steps on end that it was too high
     seconds: float = 0.0  # in steps
 
 

@@ -20,6 +20,7 @@ from curate.errors import GuardError
 from curate.train import checkpoint
 from curate.train.checkpoint import State
 from curate.train.distributed import Processes
+from curate.train.divergence import watched
 from curate.train.feed import Feed
 from curate.train.model import Batch, batch_of, decayed, loss_sum
 from curate.train.settings import Resolved
@@ -27,7 +28,6 @@ from curate.train.size import flops_per_token
 
 LOG = "log.jsonl"
 SHARES_EVERY = 100  # steps between realised shares in the log
-_SMOOTHED = 20  # losses whose mean is watched for divergence
 _PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "B200": 2.25e15}  # dense bf16
 
 Listen = Callable[[dict[str, Any]], None]
@@ -126,7 +126,7 @@ class Loop:
         if math.isfinite(loss) and math.isfinite(size):
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self._count(count, loss)
+        self._count(count)
         return self._record(loss, rate, size, time.perf_counter() - start) | ({"stop": True} if stop else {})
 
     def _backward(self, batch: Batch, count: int) -> torch.Tensor:
@@ -143,15 +143,12 @@ class Loop:
             total += loss.detach()
         return total
 
-    def _count(self, labels: int, loss: float) -> None:
+    def _count(self, labels: int) -> None:
         state = self.state
         state.step += 1
         state.schedule_step += 1
         state.tokens += self._batch * self._context
         state.loss_tokens += labels
-        state.recent = [*state.recent[1 - _SMOOTHED :], loss]
-        if len(state.recent) == _SMOOTHED:
-            state.lowest = min(state.lowest, sum(state.recent) / _SMOOTHED)
 
     def _record(self, loss: float, rate: float, norm: float, seconds: float) -> dict[str, Any]:
         self.state.seconds += seconds
@@ -168,13 +165,8 @@ class Loop:
         return record
 
     def _refuse_divergence(self, record: dict[str, Any]) -> None:
-        why = ""
-        if not math.isfinite(record["loss"]) or not math.isfinite(record["grad_norm"]):
-            why = f"the loss is {record['loss']}, the gradient's norm {record['grad_norm']}"
-        elif self.settings.divergence and len(self.state.recent) == _SMOOTHED:
-            now = sum(self.state.recent) / _SMOOTHED
-            if now > self.state.lowest + self.settings.divergence:
-                why = f"the loss rose to {now:.3f} from {self.state.lowest:.3f} (means of {_SMOOTHED} steps)"
+        vocabulary, nats = self.model.config.vocab_size, self.settings.divergence
+        why = watched(self.state, record["loss"], record["grad_norm"], vocabulary, nats)
         if why:
             raise Diverged(
                 f"the run diverged at step {self.state.step:,}: {why}",
@@ -194,7 +186,7 @@ class Loop:
 
 
 class Diverged(GuardError):
-    """The loss is no number any more, or far above where it was."""
+    """The loss is no number any more, or stays above that of a model that has learned nothing."""
 
     kind = "diverged"
 

@@ -65,7 +65,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     checkpoint_every: int | None = None  # steps
     keep: int = 2  # newest checkpoints that stay, beside those at a joint of the schedule
     average: Average | None = None  # of the last checkpoints, saved beside the raw weights
-    divergence: float = 2.0  # nats above its running minimum at which the loss stops the run; 0: never
+    divergence: float = (
+        2.0  # nats above its lowest, and above ln(vocabulary), where a loss that stays ends the run; 0: any
+    )
 
     def __post_init__(self) -> None:
         for name in (
