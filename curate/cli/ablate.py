@@ -77,7 +77,7 @@ def _need(*libraries: str) -> None:
 def _worked(study: "Study", folder: Path, store: Path, workers: int, seeds: int, talk: Any) -> "Answer":
     from curate.engine.lock import Lock
     from curate.io.files import Folder
-    from curate.study import answer, runs
+    from curate.study import answer, left_out, runs
 
     if seeds and seeds > study.seeds:
         raise ConfigError(
@@ -89,6 +89,9 @@ def _worked(study: "Study", folder: Path, store: Path, workers: int, seeds: int,
         for _ in runs.work(corpora, 1, folder / "log", talk):
             pass
         runs.check_tokenizer(study, folder)
+        left_out.check(study, folder)
+        for name in left_out.unmade(study):
+            talk(f"`{name}` is no set of `curate eval heldout`: no arm is searched for its documents")
         wanted = runs.runs_of(study, folder, store)
         if seeds:
             wanted = [run for run in wanted if run.seed < study.first_seed + seeds]

@@ -19,6 +19,7 @@ from curate.errors import COMPLETE, QUARANTINED, USAGE, ConfigError, RunError
 from curate.fit.corpus import Corpus
 from curate.fit.tokenizer import fitted_on
 from curate.io.files import content_of
+from curate.study import left_out
 from curate.study.plan import Study
 
 Say = Callable[[str], None]
@@ -69,6 +70,7 @@ def corpus_steps(study: Study, folder: Path, arm: str) -> list[Step]:
             )
         )
     source = str(corpus) if one.recipe else one.dataset
+    steps += [Step(*command) for command in left_out.commands(study, folder, arm, source)]
     command = (
         "tokenize",
         source,
@@ -77,6 +79,7 @@ def corpus_steps(study: Study, folder: Path, arm: str) -> list[Step]:
         "--tokenizer",
         study.tokenizer,
         *one.tokenize,
+        *left_out.flags(study, folder, arm),
         "--quiet",
     )
     return [*steps, Step(command, str(tokens / "_curate/manifest.json"))]
