@@ -52,18 +52,23 @@ def flags(study: Study, folder: Path, arm: str) -> list[str]:
 def check(study: Study, folder: Path) -> None:
     """ConfigError where the tokens of an arm hold a document that is left out."""
     for arm in study.arms:
-        listed = [heldout.left_out(path) for path in _lists(study, folder, arm)]
-        tokens = folder / "arms" / arm / "tokens"
-        names = pa.array(sorted(set[str]().union(*listed)), pa.string())
-        if not len(names):
-            continue
-        ids = Tokens.open(tokens).column("id")
-        inside = ids.filter(pc.is_in(ids, value_set=names))
-        if len(inside):
-            raise ConfigError(
-                f"the tokens of arm `{arm}` hold {len(inside):,} documents that the suite holds out, `{inside[0]}` first",
-                where=str(tokens), hint="they are older than the set: remove that folder, and it is made again without",
-            )  # fmt: skip
+        check_arm(study, folder, arm)
+
+
+def check_arm(study: Study, folder: Path, arm: str) -> None:
+    """The same of one arm."""
+    listed = [heldout.left_out(path) for path in _lists(study, folder, arm)]
+    names = pa.array(sorted(set[str]().union(*listed)), pa.string())
+    if not len(names):
+        return
+    tokens = folder / "arms" / arm / "tokens"
+    ids = Tokens.open(tokens).column("id")
+    inside = ids.filter(pc.is_in(ids, value_set=names))
+    if len(inside):
+        raise ConfigError(
+            f"the tokens of arm `{arm}` hold {len(inside):,} documents that the suite holds out, `{inside[0]}` first",
+            where=str(tokens), hint="they are older than the set: remove that folder, and it is made again without",
+        )  # fmt: skip
 
 
 def unmade(study: Study) -> list[str]:
