@@ -1,6 +1,8 @@
 """What a suite holds out stays out of every arm: by id, by nearness, and seen in the tokens."""
 
+import contextlib
 import random
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -36,16 +38,25 @@ def study(**arms: Arm) -> Study:
     )  # fmt: skip
 
 
-@pytest.fixture
-def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three documents of `raw.parquet` are held out by `name`; `other.parquet` has its texts, changed, under other ids."""
-    monkeypatch.chdir(tmp_path)
     rows = [(f"raw-{i}", text(i)) for i in range(30)]
-    write("raw.parquet", rows)
-    write("other.parquet", [(f"other-{i}", said + " and more") for i, (_, said) in enumerate(rows)])
-    write("unlike.parquet", [(id_, text(1000 + i)) for i, (id_, _) in enumerate(rows)])
-    hold_out(["raw.parquet"], "held", documents=3, id="name", workers=1)
-    Path("suite.yaml").write_text("heldout: [{name: docs, path: held}]\n")
+    folder = tmp_path_factory.mktemp("held")
+    with contextlib.chdir(folder):
+        write("raw.parquet", rows)
+        write("other.parquet", [(f"other-{i}", said + " and more") for i, (_, said) in enumerate(rows)])
+        write("unlike.parquet", [(id_, text(1000 + i)) for i, (id_, _) in enumerate(rows)])
+        hold_out(["raw.parquet"], "held", documents=3, id="name", workers=1)
+        Path("suite.yaml").write_text("heldout: [{name: docs, path: held}]\n")
+    return folder
+
+
+@pytest.fixture
+def held(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A copy of it, in which the test works; the ids that are held out."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return list(read_set("held")["id"].to_pylist())
 
 
