@@ -25,7 +25,13 @@ def train(
         str | None, typer.Option("--size", help="1m ... 1b: shape, batch and rate. [default: 1m]")
     ] = None,
     budget: Annotated[
-        int | None, typer.Option("--tokens", metavar="N", min=1, help="Tokens to train on; 20 per parameter.")
+        int | None,
+        typer.Option(
+            "--tokens",
+            metavar="N",
+            min=1,
+            help="Budget; 20 per parameter. --set count=loss: tokens in the loss.",
+        ),
     ] = None,
     init: Annotated[
         str | None,
@@ -142,7 +148,7 @@ def _write_job(path: str, nodes: int, processes: int, tokens: list[str], output:
     Path(path).write_text(slurm_job(command, nodes, processes, Path(output).name))
     from curate.cli.console import say
 
-    say(f"{path}: {nodes} x {processes} processes, {prepared.settings.steps:,} steps")
+    say(f"{path}: {nodes} x {processes} processes, {prepared.settings.tokens:,} tokens")
     say(f"next  sbatch {path}")
 
 

@@ -23,7 +23,9 @@ def planned(datasets: Sequence[Tokens], settings: Resolved) -> Plan:
     if settings.order is not None:
         for one in datasets:
             one.column(settings.order.by)
-    return plan(datasets, taken, settings.mix, settings.phases, settings.metadata, settings.tokens)
+    return plan(
+        datasets, taken, settings.mix, settings.phases, settings.metadata, settings.tokens, settings.count
+    )
 
 
 class Feed:
@@ -33,7 +35,8 @@ class Feed:
         """`scratch` is a folder for orders, made again when it is gone."""
         self._datasets, self._settings, self._scratch = datasets, settings, scratch
         self.plan = plan
-        if settings.packing == "complete":
+        self.steps = settings.steps if settings.count == "all" else self._steps_of_labels()
+        if settings.packing == "complete" and settings.count == "all":
             self._check_length()
         self.go_on({})
 
@@ -59,12 +62,30 @@ class Feed:
                     hint=f"at most `--tokens {i * settings.context}`, another `packing`, or more `mix.max_epochs`",
                 )
 
+    def _steps_of_labels(self) -> int:
+        """Whole steps in a budget that counts tokens in the loss; only lengths are read. DataError without so many."""
+        settings, steps = self._settings, 0
+        self.go_on({})
+        counts = self._packer.counts
+        while True:
+            self._look_to(counts.loss_tokens / settings.tokens)
+            whole = all(self._packer.skip() for _ in range(settings.batch))
+            if counts.loss_tokens > settings.tokens or (counts.loss_tokens == settings.tokens and not whole):
+                return steps
+            if not whole:
+                raise DataError(
+                    f"the data come to their end after {counts.loss_tokens:,} tokens in the loss of {settings.tokens:,}: "
+                    f"packing discards {counts.discarded:,}",
+                    hint=f"at most `--tokens {counts.loss_tokens}`, another `packing`, or more `mix.max_epochs`",
+                )
+            steps += 1
+
     def state(self) -> dict[str, Any]:
         """The position; JSON as it stands."""
         return {"stream": self._stream.state(), "packer": self._packer.state()}
 
     def take(self, sequences: int, progress: float) -> list[Packed]:
-        """The next sequences; `progress` is the share of the run that is done. DataError where there are no more."""
+        """The next sequences; `progress` is the share of the budget that is used. DataError where there are no more."""
         self._look_to(progress)
         taken = list(islice(self._packer, sequences))
         if len(taken) < sequences:

@@ -80,7 +80,7 @@ class Loop:
             listen,
             stopped,
         )
-        self.steps = settings.steps
+        self.steps = feed.steps
         self._lr, self._batch, self._context = settings.lr, settings.batch, settings.context
         self._share = machine.processes.share(self._batch)
         self._wrapped = machine.processes.wrap(model)
@@ -113,7 +113,7 @@ class Loop:
     def step(self) -> dict[str, Any]:
         """One step of the optimizer; its record."""
         start, state = time.perf_counter(), self.state
-        packed = self.feed.take(self._batch, state.step / self.steps)
+        packed = self.feed.take(self._batch, self._progress())
         count = int(sum(one.loss[1:].sum() for one in packed))
         batch = batch_of(packed[self._share], self.settings.document_mask).to(self.machine.device)
         rate = self._lr * self.settings.schedule.ratio(state.schedule_step + 1, state.schedule_total)
@@ -128,6 +128,12 @@ class Loop:
         self.optimizer.zero_grad(set_to_none=True)
         self._count(count)
         return self._record(loss, rate, size, time.perf_counter() - start) | ({"stop": True} if stop else {})
+
+    def _progress(self) -> float:
+        """Share of the budget that is used."""
+        if self.settings.count == "loss":
+            return self.state.loss_tokens / self.settings.tokens
+        return self.state.step / self.steps
 
     def _backward(self, batch: Batch, count: int) -> torch.Tensor:
         """Gradients of the mean over `count` labels; this process's sum of losses."""

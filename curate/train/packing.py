@@ -124,8 +124,11 @@ class Packer:
         return self._handed_out(self._drawn())
 
     def skip(self) -> bool:
-        """Pass over the next sequence without reading its tokens; False where there is none."""
-        return self._is_ready() and bool(self._drawn())
+        """Count the next sequence and pass over it, without reading its tokens; False where there is none."""
+        if not self._is_ready():
+            return False
+        self._count(self._drawn())
+        return True
 
     def _is_ready(self) -> bool:
         while len(self._ready) < self._shuffle and not self._ended:
@@ -250,27 +253,35 @@ class Packer:
             self._close()
 
     def _handed_out(self, row: list[Piece]) -> Packed:
-        room, counts = self._room, self.counts
+        room = self._room
         tokens = np.full(room, self._eos, np.int64)
         documents, positions = np.full(room, -1, np.int32), np.zeros(room, np.int64)
         loss = np.zeros(room, np.bool_)
         at = 0
-        for number, (pick, begin, end, again) in enumerate(row):
+        for number, (pick, begin, end, _) in enumerate(row):
             to = at + end - begin
             tokens[at:to] = self._laid_out(pick, begin, end)
             documents[at:to], positions[at:to] = number, np.arange(end - begin)
-            loss[at + max(1, 1 + self._prefix(pick) - begin) : to] = (
-                True  # the first is told from nothing here
-            )
-            taught = int(loss[at:to].sum())
+            loss[at + self._untaught(pick, begin) : to] = True
+            at = to
+        self._count(row)
+        return Packed(tokens, documents, positions, loss)
+
+    def _untaught(self, pick: Pick, begin: int) -> int:
+        """Leading places of a piece that are out of the loss: its first is told from nothing here."""
+        return max(1, 1 + self._prefix(pick) - begin)
+
+    def _count(self, row: list[Piece]) -> None:
+        counts, held = self.counts, 0
+        for pick, begin, end, again in row:
+            taught = max(0, end - begin - self._untaught(pick, begin))
+            held += end - begin
             counts.tokens += end - begin - again
             counts.loss_tokens += taught
             counts.unique_tokens += 0 if pick.repeat else taught
             counts.by_dataset[pick.dataset] += taught
-            at = to
         counts.sequences += 1
-        counts.padding += room - at
-        return Packed(tokens, documents, positions, loss)
+        counts.padding += self._room - held
 
     def _laid_out(self, pick: Pick, begin: int, end: int) -> npt.NDArray[np.int64]:
         of = self._datasets[pick.dataset]

@@ -106,11 +106,12 @@ class Plan(msgspec.Struct, frozen=True):
 
 def plan(
     datasets: Sequence[Tokens], chosen: Sequence[Positions], mix: Mix, phases: Sequence[Phase], metadata: str,
-    budget: int,
+    budget: int, count: str = "all",
 ) -> Plan:  # fmt: skip
     """Resolve a mix; an error where it does not fit the datasets, or these hold fewer tokens than the budget.
 
-    `chosen`: positions of the documents that each dataset gives in an epoch.
+    `chosen`: positions of the documents that each dataset gives in an epoch; `count`: all, or loss, tokens that the
+    budget counts.
     """
     names = names_of(datasets)
     sizes = [int(learned(one)[some].sum()) for one, some in zip(datasets, chosen, strict=True)]
@@ -129,7 +130,12 @@ def plan(
         max(mix.max_epochs, mix.unimax or 0),
     )  # fmt: skip
     for i, (one, some) in enumerate(zip(datasets, chosen, strict=True)):
-        _check_budget(found, i, one, some, budget)
+        each = learned(one)
+        if count == "all":  # start and EOS too
+            each = np.where(
+                each > 0, 2 + (one.lengths if all(found.metadata) else one.lengths - one.prefix), 0
+            )
+        _check_budget(found, i, int(each[some].sum()), budget)
     return found
 
 
@@ -139,14 +145,12 @@ def learned(tokens: Tokens) -> npt.NDArray[np.int64]:
     return np.where(text > 0, text + 1, 0)
 
 
-def _check_budget(plan: Plan, which: int, tokens: Tokens, chosen: Positions, budget: int) -> None:
+def _check_budget(plan: Plan, which: int, there: int, budget: int) -> None:
     ends = [*plan.starts[1:], 1.0]
     share = sum(
         (end - start) * part[which] for start, end, part in zip(plan.starts, ends, plan.shares, strict=True)
     )
-    full = chosen[learned(tokens)[chosen] > 0]
-    each = 2 + (tokens.lengths if all(plan.metadata) else tokens.lengths - tokens.prefix)  # start and EOS
-    there, asked = int(each[full].sum()), budget * share
+    asked = budget * share
     if asked > there * plan.max_epochs:
         raise DataError(
             f"`{plan.names[which]}` holds {there:,} tokens, and {asked:,.0f} are asked for, {asked / there:.2f} epochs",

@@ -35,6 +35,9 @@ from curate.train.tokens import Tokens, same_contract
 
 SCRATCH = "_order"
 _LIBRARIES = ("torch", "transformers")
+_LATER = {
+    "count": "all"
+}  # keys that came later: at this value they do not name a run, so that older ones keep theirs
 _MICRO_TOKENS = {"cpu": 16_384, "cuda": 32_768}  # of one forward pass, where `micro_batch` is not given
 
 Say = Callable[[str], None]
@@ -159,8 +162,9 @@ def _fingerprint(prepared: Prepared) -> str:
     """Name of what decides the weights, up to the order of floating-point sums."""
     values = msgspec.to_builtins(prepared.settings)
     source = source_of(prepared.settings)
+    left_out = {*HOW, "init", *(key for key, value in _LATER.items() if values[key] == value)}
     content = {
-        "settings": {key: value for key, value in values.items() if key not in (*HOW, "init")},
+        "settings": {key: value for key, value in values.items() if key not in left_out},
         "datasets": [content_digest(one) for one in prepared.datasets],
         "names": [one.folder.name for one in prepared.datasets],
         "init": content_of(str(Path(source) / "model.safetensors")) if source else "scratch",
@@ -201,8 +205,9 @@ def _finished(prepared: Prepared) -> Result | None:
     was = msgspec.json.decode(path.read_bytes(), type=Result)
     if was.fingerprint != prepared.fingerprint:
         now = msgspec.to_builtins(prepared.settings)
-        other = [key for key in now if key not in HOW and was.settings.get(key) != now[key]]
-        what = f"`{other[0]}` was {was.settings.get(other[0])}" if other else "data or libraries were others"
+        was_set = _LATER | was.settings
+        other = [key for key in now if key not in HOW and was_set.get(key) != now[key]]
+        what = f"`{other[0]}` was {was_set.get(other[0])}" if other else "data or libraries were others"
         raise ConfigError(f"{prepared.folder} holds another run: {what}", hint="choose a new folder")
     if was.status == "diverged":
         raise Diverged(was.reason, hint="it would again: the same run gives the same numbers")
@@ -218,7 +223,7 @@ def _trained(prepared: Prepared, who: Processes, listen: loop.Listen, say: Say) 
         who.wait()
     machine = machine_of(now, who)
     one, state, optimizer = _begin(prepared, machine, feed)
-    result = _result(prepared, one, machine, state)
+    result = _result(prepared, one, machine, feed.steps)
     for line in (*results.lines(result), *result.notes):
         say(line)
     if who.is_first:
@@ -270,7 +275,7 @@ def _begin(prepared: Prepared, machine: Machine, feed: Feed) -> tuple[Any, State
     optimizer = loop.adamw(one, now)
     start = prepared.before.state.schedule_step if prepared.before else 0
     state = State(
-        step=0, schedule_step=start, schedule_total=start + now.steps, tokens=0, loss_tokens=0, data={},
+        step=0, schedule_step=start, schedule_total=start + feed.steps, tokens=0, loss_tokens=0, data={},
         fingerprint=prepared.fingerprint, settings=msgspec.to_builtins(now), lowest=math.inf, recent=[],
     )  # fmt: skip
     opened = checkpoint.open_training(latest) if latest else prepared.before
@@ -290,10 +295,10 @@ def _keep_decay(optimizer: torch.optim.Optimizer, now: Resolved) -> None:
         group |= {"weight_decay": decay, "betas": (now.beta1, now.beta2), "eps": now.eps}
 
 
-def _result(prepared: Prepared, one: Any, machine: Machine, state: State) -> Result:
+def _result(prepared: Prepared, one: Any, machine: Machine, steps: int) -> Result:
     now = prepared.settings
     count = sum(p.numel() for p in one.parameters())
-    notes, steps = list(prepared.notes), now.steps
+    notes = list(prepared.notes)
     if steps < size.HONEST_STEPS or now.tokens < size.HONEST_TOKENS_PER_PARAMETER * count:
         notes.append(
             f"below {size.HONEST_STEPS:,} steps or {size.HONEST_TOKENS_PER_PARAMETER} tokens per parameter: "

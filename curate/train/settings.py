@@ -29,7 +29,10 @@ class FromCheckpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     size: str = ""  # 1m ... 1b; the nearest one for a model from a folder
-    tokens: int | None = None  # budget, every position of every sequence counted; 20 per parameter
+    tokens: int | None = None  # budget; 20 per parameter
+    count: Literal["all", "loss"] = (
+        "all"  # by `tokens`: every position, or those in the loss (text and EOS) alone
+    )
     init: str | FromCheckpoint = "scratch"  # or a hub-format folder: its weights, no moments
     seed: int = 0  # weights and order of the data
     width: int | None = None
@@ -105,7 +108,7 @@ class Resolved(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def steps(self) -> int:
-        """Of the budget, whole ones."""
+        """Of the budget, whole ones, if every position counts; with `count: loss` there are no fewer."""
         return self.tokens // (self.batch * self.context)
 
 
