@@ -1,18 +1,26 @@
-"""Scores of all arms on the items that no arm has seen: what is contaminated in one leaves the scores of all.
+"""Items of a suite that a corpus holds, and the scores of all arms on those that no arm has seen.
 
+Found   by `decontaminate`, in its own way (rarity): an item is sought as it is put to a model, prompt and right answer;
+        of a pair the good sentence. See `curate explain decontaminate` for what it misses
 Items go by the names that `decontaminate` gives them, task/file:row, of which file:row is compared: where two tasks have
 files of one name, an item found in one leaves both.
 """
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.errors import DataError
+from curate.errors import ConfigError, DataError
+from curate.eval.suite import Items
 from curate.eval.tasks import TaskResult, results_of
+from curate.stages import _sought, decontaminate
+from curate.stages._evaluation import NONE
+from curate.stages._evaluation import Set as Sought
 
 COLUMN = "decontaminate_items"
 
@@ -31,6 +39,85 @@ class Common(msgspec.Struct, frozen=True, kw_only=True):
     arms: dict[str, Arm]
     left_out: dict[str, list[str]]  # task -> file:row of the items that left
     unusable: list[str]  # tasks of which no item is clean in every arm
+
+
+class Contamination(msgspec.Struct, frozen=True, kw_only=True):
+    """Items of a suite that a corpus holds."""
+
+    corpus: str
+    documents: int  # that were searched
+    items: dict[str, int]  # of each task, those that were sought
+    unmatchable: dict[str, int]  # and those among them of which too little can be sought
+    found: dict[str, list[str]]  # task -> file:row of the items found
+
+    def names(self) -> set[str]:
+        """Of the items found, as `decontaminate` has them: task/file:row."""
+        return {f"{task}/{item}" for task, items in self.found.items() for item in items}
+
+
+def search(
+    tasks: Sequence[Items],
+    corpus: str,
+    *,
+    id: str | None = None,
+    leave_out: Sequence[str] = (),
+    workers: int = 0,
+) -> Contamination:
+    """Look for the items of tasks in a corpus (files, a folder or a glob), without the documents that are left out.
+
+    ConfigError where there is no task; what cannot be read of the corpus is not searched, for nobody trains on it.
+    """
+    if not tasks:
+        raise ConfigError(
+            "the suite has no task to look for", hint="bits per byte: `curate eval heldout --set`"
+        )
+    with TemporaryDirectory(prefix="curate-") as made:
+        scratch = Path(made)
+        sets = [_laid_down(one, scratch / f"{number}.jsonl") for number, one in enumerate(tasks)]
+        counts = _sought.count(decontaminate.Config(sets=tuple(sets)))
+        rows = _searched(sets, corpus, id, leave_out, scratch, workers)
+        names = contaminated(str(scratch / "out"))
+    numbers = {
+        one.task: [int(n.rpartition(":")[2]) for n in names if n.startswith(f"{one.task}/")] for one in sets
+    }
+    return Contamination(
+        corpus=corpus, documents=rows, items={task: one["items"] for task, one in counts.items()},
+        unmatchable={task: one["unmatchable"] for task, one in counts.items()},
+        found={one.task.name: [one.items[n - 1].id for n in sorted(numbers[one.task.name])] for one in tasks},
+    )  # fmt: skip
+
+
+def _laid_down(one: Items, file: Path) -> Sought:
+    """The items of a task as a set that `decontaminate` reads: row n is item n."""
+    pairs = one.task.kind == "pairs"
+    with file.open("wb") as out:
+        for item in one.items:
+            right = item.choices[item.gold]
+            question = right if pairs or not item.prompt.strip() else item.prompt
+            out.write(msgspec.json.encode({"question": question, "answer": right}) + b"\n")
+    return Sought(
+        path=str(file),
+        task=one.task.name,
+        question="question",
+        answer=NONE if pairs else "answer",
+        passage=NONE,
+    )
+
+
+def _searched(
+    sets: Sequence[Sought], corpus: str, id: str | None, leave_out: Sequence[str], scratch: Path, workers: int
+) -> int:
+    """Run the stage into `scratch`/out; returns the number of documents searched."""
+    from curate.engine.api import run
+
+    without = [{"leave_out": {"lists": list(leave_out)}}, {"select": "leave_out_pass"}] if leave_out else []
+    recipe = {
+        "name": "contamination", "input": {"path": corpus, **({"id": id} if id else {})},
+        "stages": [*without, {"decontaminate": {"sets": msgspec.to_builtins(sets)}}],
+        "output": {"path": str(scratch / "out"), "columns": [COLUMN], "dropped": "keys"},
+        "store": str(scratch / "store"), "allow_empty": True, "allow_quarantined": 1 << 40,
+    }  # fmt: skip
+    return run(recipe, workers=workers).rows.kept
 
 
 def contaminated(corpus: str) -> set[str]:

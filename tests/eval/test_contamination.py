@@ -7,8 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import curate
-from curate.errors import DataError
+from curate.errors import ConfigError, DataError
 from curate.eval import contamination
+from curate.eval.suite import Task, items_of
 from curate.eval.tasks import ITEMS, PER_ITEM
 
 
@@ -84,3 +85,65 @@ def test_contamination_is_what_decontaminate_found_in_kept_documents(tmp_path) -
     curate.run(bare, output=str(tmp_path / "bare"), workers=1)
     with pytest.raises(DataError, match="contamination is not known"):
         contamination.contaminated(str(tmp_path / "bare"))
+
+
+@pytest.fixture
+def tasks(tmp_path):
+    """A task of questions, one of pairs, one of continuations, opened."""
+    words = "the heron waited beside the frozen canal until every barge had gone home before dawn".split()
+    questions = [
+        {
+            "q": f"Why did {' '.join(words[n:] + words[:n])}?",
+            "choices": ["because of fish", "out of spite"],
+            "gold": 0,
+        }
+        for n in range(3)
+    ]
+    pairs = [
+        {"sentence_good": f"Nobody in {n} villages had ever seen a purple badger dance.", "sentence_bad": "x"}
+        for n in (7, 8)
+    ]
+    said = [
+        {"context": "A very long winter came over the northern hills and then the", "continuation": "wolves"}
+    ]
+    for name, rows in (("why", questions), ("pairs", pairs), ("next", said)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return [
+        items_of(Task(name="why", path=str(tmp_path / "why.jsonl"), prompt="Question: {q}\nAnswer:")),
+        items_of(Task(name="pairs", path=str(tmp_path / "pairs.jsonl"), kind="pairs")),
+        items_of(Task(name="next", path=str(tmp_path / "next.jsonl"), kind="cloze")),
+    ]
+
+
+def test_items_of_a_suite_in_a_corpus(tasks, tmp_path):
+    """An item counts with its answer; a left-out document does not; items keep the file and row of their task."""
+    asked = tasks[0].items[1].prompt.removeprefix("Question: ").removesuffix("\nAnswer:")
+    texts = [
+        "Nothing at all to see in here.",
+        f"On the quiz: {asked} They said because of fish, naturally.",
+        tasks[0].items[2].prompt + " and nobody could answer.",
+        f"He wrote: {tasks[1].items[1].choices[0]}",
+        f"{tasks[2].items[0].prompt} wolves were heard.",
+    ]
+    ids = [f"doc-{n}" for n in range(5)]
+    pq.write_table(
+        pa.table({"id": ids, "text": pa.array(texts, pa.large_string())}), tmp_path / "docs.parquet"
+    )
+    found = contamination.search(tasks, str(tmp_path / "docs.parquet"), id="id", workers=1)
+    assert found.found == {"why": ["why.jsonl:2"], "pairs": ["pairs.jsonl:2"], "next": ["next.jsonl:1"]}
+    assert found.names() == {"why/why.jsonl:2", "pairs/pairs.jsonl:2", "next/next.jsonl:1"}
+    assert (found.documents, found.items, found.unmatchable["why"]) == (
+        5,
+        {"why": 3, "pairs": 2, "next": 1},
+        0,
+    )
+    (tmp_path / "left.jsonl").write_text('{"id": "doc-1"}\n')
+    without = contamination.search(
+        tasks, str(tmp_path / "docs.parquet"), id="id", leave_out=[str(tmp_path / "left.jsonl")], workers=1
+    )
+    assert (without.documents, without.found["why"]) == (4, [])
+
+
+def test_a_suite_without_tasks_has_nothing_to_look_for(tmp_path):
+    with pytest.raises(ConfigError, match="no task to look for"):
+        contamination.search([], str(tmp_path))
