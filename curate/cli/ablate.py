@@ -10,8 +10,10 @@ from curate.cli.run import Json, Quiet
 from curate.errors import ConfigError
 
 if TYPE_CHECKING:
-    from curate.study.answer import Answer
+    from curate.study.answer import Answer, Lost
     from curate.study.plan import Study
+    from curate.study.runs import Trained
+    from curate.study.scores import Scored
 
 
 def register(app: typer.Typer) -> None:
@@ -96,21 +98,39 @@ def _worked(study: "Study", folder: Path, store: Path, workers: int, seeds: int,
         if seeds:
             wanted = [run for run in wanted if run.seed < study.first_seed + seeds]
         talk(f"{len(wanted)} runs: {len(study.arms)} arms, {study.seeds} seeds, control `{study.control}`")
-        done = []
-        for number in runs.work([run.steps for run in wanted], workers, folder / "log", talk):
-            done.append(answer.scored(wanted[number], study.all_metrics()))
-            run, value = done[-1].run, done[-1].values[study.primary.metric]
-            talk(
-                f"{run.arm} seed {run.seed}: {study.primary.metric} {value:.4f}  ({len(done)} of {len(wanted)})"
-            )
-        return answer.answer(study, folder, store, done, study.seeds)
+        done, diverged = _trained(study, wanted, workers, folder / "log", talk)
+        return answer.answer(study, folder, store, done, study.seeds, diverged)
+
+
+def _trained(
+    study: "Study", wanted: "list[Trained]", workers: int, logs: Path, talk: Any
+) -> "tuple[list[Scored], list[Lost]]":
+    """Work runs off, one of several that are the same; what those gave that were completed, and the others."""
+    from curate.study import runs, scores
+    from curate.study.answer import Lost
+
+    done: list[Scored] = []
+    diverged: list[Lost] = []
+    folders = list(dict.fromkeys(run.folder for run in wanted))
+    tracks = [next(run.steps for run in wanted if run.folder == folder) for folder in folders]
+    for number in runs.work(tracks, workers, logs, talk):
+        for run in (run for run in wanted if run.folder == folders[number]):
+            why = runs.divergence(run.steps[0].result)
+            if why:
+                diverged.append(Lost(run.arm, run.seed, run.matching, why, run.folder))
+                told = why
+            else:
+                done.append(scores.scored(run, study.all_metrics()))
+                told = f"{study.primary.metric} {done[-1].values[study.primary.metric]:.4f}"
+            talk(f"{run.arm} seed {run.seed}: {told}  ({len(done) + len(diverged)} of {len(wanted)})")
+    return done, diverged
 
 
 def _say_plan(study: "Study", store: Path, as_json: bool) -> None:
     from curate.cli.console import print_json, table
-    from curate.study import answer
+    from curate.study.outlook import outlook
 
-    plan = answer.outlook(study, store)
+    plan = outlook(study, store)
     if as_json:
         return print_json({"schema": "curate.ablate/1", "status": "ok", "exit": 0, "plan": plan})
     hours, sees = plan["hours"], plan["smallest_detectable"]
@@ -126,14 +146,20 @@ def _say_plan(study: "Study", store: Path, as_json: bool) -> None:
 def _say_answer(result: "Answer") -> None:
     from curate.cli.console import say, table
 
-    rows = [("arm", "metric", "difference", "interval", "verdict", "smallest it could see", "seeds")]
+    rows = [
+        ("arm", "metric", "matching", "difference", "interval", "verdict", "smallest it could see", "seeds")
+    ]
     for one in result.verdicts:
+        known = not one.note
         rows.append((
-            one.arm, one.metric, f"{one.difference:+.4f}", f"{one.low:+.4f} to {one.high:+.4f}", one.verdict,
-            f"{one.smallest_detectable:.4f}", f"{one.seeds} / {one.control_seeds}",
+            one.arm, one.metric, one.matching, f"{one.difference:+.4f}" if known else "-",
+            f"{one.low:+.4f} to {one.high:+.4f}" if known else "diverged", one.verdict,
+            f"{one.smallest_detectable:.4f}" if known else "-", f"{one.seeds} / {one.control_seeds}",
         ))  # fmt: skip
     say()
     print("\n".join(table(rows)))
+    for lost in result.diverged:
+        say(f"{lost.arm} seed {lost.seed}: {lost.reason}; without it nothing is said of the arm")
     for note in result.notes:
         say(note)
     say(f"against `{result.control}`; intervals over seeds, corrected for {len(result.verdicts)} comparisons")

@@ -1,7 +1,7 @@
 """What a study found, so far: values by arm, metric and seed, a verdict for each, what seeds vary by, what was spent.
 
 Every time verdicts are made is a look, and is written down: a study that is looked at early or goes on past its plan has
-less alpha left, or none.
+less alpha left, or none. A run that diverged has no values; its reason is on record, and its arm is undecided.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,17 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
-from curate.errors import DataError
-from curate.models.tokenizer import contract
 from curate.study.plan import Study
-from curate.study.runs import Trained, suite_name
-from curate.study.verdict import Spread, Verdict, alpha_left, plan_sees, verdicts
+from curate.study.scores import Scored, earlier, higher_is_better, scale_of
+from curate.study.verdict import Matching, Spread, Verdict, alpha_left, verdicts
 
 ANSWER = "study.json"
-Scale = tuple[Any, ...]  # of a training: size, tokens, context, batch
 Values = dict[str, dict[str, dict[int, float]]]  # arm -> metric -> seed -> value
+
+
+class Lost(msgspec.Struct, frozen=True):
+    """A run that diverged, and why its training gave up."""
+
+    arm: str
+    seed: int
+    matching: Matching
+    reason: str
+    folder: str
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -36,6 +42,15 @@ class RunFolder(msgspec.Struct, frozen=True):
     arm: str
     seed: int
     folder: str
+    matching: Matching = "tokens"
+
+
+class Matched(msgspec.Struct, frozen=True):
+    """What the runs of one matching gave."""
+
+    values: Values
+    spread: dict[str, Spread]
+    training: dict[str, dict[str, Any]]
 
 
 class Answer(msgspec.Struct, kw_only=True):
@@ -54,121 +69,40 @@ class Answer(msgspec.Struct, kw_only=True):
     spread: dict[str, Spread]  # of each metric between seeds of an arm: earlier studies' and this one's
     training: dict[str, dict[str, Any]]  # of each arm: tokens, unique tokens, epochs, seconds
     runs: list[RunFolder]  # in the store
+    matchings: dict[Matching, Matched]  # values, spread and training above are those of the first
+    diverged: list[Lost]
     notes: list[str]
     output: str
 
 
-class Scored(msgspec.Struct, frozen=True):
-    """A finished run."""
-
-    run: Trained
-    values: dict[str, float]
-    training: dict[str, Any]  # train.json
-
-
-def scored(run: Trained, metrics: Sequence[str]) -> Scored:
-    """Read what training and scoring left. DataError for a metric that the suite does not give."""
-    found = numbers(Path(run.steps[1].done))
-    for metric in metrics:
-        if metric not in found:
-            raise DataError(
-                f"the suite gives no metric `{metric}`", hint=f"it gives {', '.join(sorted(found))}"
-            )
-    training = msgspec.json.decode((Path(run.folder) / "train.json").read_bytes())
-    return Scored(run, {metric: found[metric] for metric in metrics}, training)
-
-
-def numbers(file: Path) -> dict[str, float]:
-    """The metrics of an `eval.json` by name.
-
-    bpb, mean over held-out sets; bpb:SET; core; TASK, the accuracy that counts; TASK:gold_bpb, bits per byte of right
-    answers; TASK:STATISTIC, such as correct_prob.
-    """
-    scores = msgspec.json.decode(file.read_bytes())
-    if scores["partial"]:
-        raise DataError("a partial result, made with --limit, is no measurement", where=str(file))
-    sets = {f"bpb:{name}": float(one["bits_per_byte"]) for name, one in scores["heldout"].items()}
-    found = {"bpb": sum(sets.values()) / len(sets), **sets} if sets else {}
-    if scores["core"] is not None:
-        found["core"] = float(scores["core"])
-    for name, task in scores["tasks"].items():
-        found |= {name: float(task["score"]), f"{name}:gold_bpb": float(task["gold_bits_per_byte"])}
-        found |= {f"{name}:{statistic}": float(value) for statistic, value in task["means"].items()}
-    return found
-
-
-def higher_is_better(metric: str) -> bool:
-    """Bits per byte fall, everything else rises."""
-    return not (metric == "bpb" or metric.startswith("bpb:") or metric.endswith(":gold_bpb"))
-
-
-class Earlier(msgspec.Struct, frozen=True):
-    """What other runs of the same suite, size and budget say."""
-
-    spreads: dict[str, Spread]  # of each metric, between seeds of an arm
-    seconds: float | None  # of one training, the median
-
-
-def earlier(store: Path, suite: str, metrics: Sequence[str], scale: Scale, without: set[str]) -> Earlier:
-    """Look through the store; runs differ in nothing but their seed where they tell how much seeds vary."""
-    groups: dict[str, dict[str, list[float]]] = {metric: {} for metric in metrics}
-    seconds = []
-    for path in sorted(store.glob(f"*/eval/{suite}/eval.json")):
-        folder = path.parents[2]
-        training = msgspec.json.decode((folder / "train.json").read_bytes())
-        if folder.name in without or scale_of(training["settings"]) != scale:
-            continue
-        seconds.append(training["seconds"])
-        settings = {key: value for key, value in training["settings"].items() if key != "seed"}
-        group = msgspec.json.encode([settings, training["datasets"]], order="sorted").decode()
-        found = numbers(path)
-        for metric in set(metrics) & found.keys():
-            groups[metric].setdefault(group, []).append(found[metric])
-    spreads = {metric: Spread.of(list(values.values())) for metric, values in groups.items()}
-    return Earlier(spreads, float(np.median(seconds)) if seconds else None)
-
-
-def scale_of(settings: Mapping[str, Any]) -> Scale:
-    """Size, tokens, context and batch: runs that differ in these do not vary alike."""
-    return tuple(settings[key] for key in ("size", "tokens", "context", "batch"))
-
-
-def answer(study: Study, folder: Path, store: Path, done: Sequence[Scored], planned: int) -> Answer:
+def answer(
+    study: Study, folder: Path, store: Path, done: Sequence[Scored], planned: int, diverged: Sequence[Lost] = ()
+) -> Answer:  # fmt: skip
     """Judge what is done and write it down as a look. `planned`: seeds of an arm in the study file."""
-    metrics = study.all_metrics()
-    values: Values = {arm: {metric: {} for metric in metrics} for arm in study.arms}
-    for one in done:
-        for metric in metrics:
-            values[one.run.arm][metric][one.run.seed] = one.values[metric]
-    looks = _looks(folder)
-    seeds = min(len(values[arm][study.primary.metric]) for arm in study.arms)
-    again = [look for look in looks if (look.seeds, look.planned) == (seeds, planned)]
-    left = study.alpha - sum(look.alpha for look in looks)  # less, once the plan was made longer
-    alpha = (
-        again[0].alpha
-        if again
-        else min(alpha_left(seeds, planned, [one.seeds for one in looks], study.alpha), left)
-    )
-    own = {Path(one.run.folder).name for one in done}
-    suite = Path(done[0].run.steps[1].done).parent.name
-    before = earlier(store, suite, metrics, scale_of(done[0].training["settings"]), own).spreads
-    margins = {} if study.primary.margin is None else {study.primary.metric: study.primary.margin}
+    metrics, looks = study.all_metrics(), _looks(folder)
+    earlier_of = {matching: _earlier(study, store, done, matching) for matching in study.matchings}
+    matched = {
+        matching: _matched(study, done, matching, earlier_of[matching]) for matching in study.matchings
+    }
+    seeds = _fewest_seeds(study, done, diverged)
+    alpha = _spent(looks, seeds, planned, study.alpha)
     found = verdicts(
-        values,
+        {matching: one.values for matching, one in matched.items()},
         study.control,
         {metric: higher_is_better(metric) for metric in metrics},
         alpha=alpha,
-        stores=before,
-        margins=margins,
+        stores={(name, metric): one for name, of in earlier_of.items() for metric, one in of.items()},
+        margins={} if study.primary.margin is None else {study.primary.metric: study.primary.margin},
+        lost=_why(diverged),
     )
-    if not again:
-        looks.append(Look(seeds, planned, alpha))
+    first = matched[study.matchings[0]]
     result = Answer(
         name=study.name, control=study.control, primary=study.primary.metric, margin=study.primary.margin,
-        values=values, verdicts=found, looks=looks, spread={m: _all(before[m], values, m) for m in metrics},
-        training={arm: _training([one for one in done if one.run.arm == arm]) for arm in study.arms},
-        runs=_folders(study, done),
-        notes=[*_notes(study, seeds, planned, alpha, before), *_told(done)], output=str(folder),
+        values=first.values, spread=first.spread, training=first.training, matchings=matched,
+        verdicts=[_with_tokens(one, matched, study.control) for one in found], looks=looks,
+        runs=_folders(study, done), diverged=list(diverged),
+        notes=[*_notes(study, seeds, planned, alpha, earlier_of[study.matchings[0]]), *_told(done)],
+        output=str(folder),
     )  # fmt: skip
     (folder / ANSWER).write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1))
     return result
@@ -181,6 +115,62 @@ def _looks(folder: Path) -> list[Look]:
     return msgspec.convert(msgspec.json.decode(path.read_bytes())["looks"], list[Look])
 
 
+def _fewest_seeds(study: Study, done: Sequence[Scored], diverged: Sequence[Lost]) -> int:
+    over = [(one.run.matching, one.run.arm, one.run.seed) for one in done]
+    over += [(one.matching, one.arm, one.seed) for one in diverged]
+    return min(sum(one[:2] == (m, arm) for one in set(over)) for m in study.matchings for arm in study.arms)
+
+
+def _spent(looks: list[Look], seeds: int, planned: int, alpha: float) -> float:
+    """What this look may spend; it is added to the others, unless it is one of them."""
+    for look in looks:
+        if (look.seeds, look.planned) == (seeds, planned):
+            return look.alpha
+    left = alpha - sum(look.alpha for look in looks)  # less, once the plan was made longer
+    spent = min(alpha_left(seeds, planned, [one.seeds for one in looks], alpha), left)
+    looks.append(Look(seeds, planned, spent))
+    return spent
+
+
+def _earlier(study: Study, store: Path, done: Sequence[Scored], matching: Matching) -> dict[str, Spread]:
+    runs = [one for one in done if one.run.matching == matching]
+    if not runs:
+        return dict.fromkeys(study.all_metrics(), Spread(0.0, 0))
+    own = {Path(one.run.folder).name for one in done}
+    suite = Path(runs[0].run.steps[1].done).parent.name
+    return earlier(store, suite, study.all_metrics(), scale_of(runs[0].training["settings"]), own).spreads
+
+
+def _matched(
+    study: Study, done: Sequence[Scored], matching: Matching, before: Mapping[str, Spread]
+) -> Matched:
+    runs = {
+        arm: [one for one in done if (one.run.matching, one.run.arm) == (matching, arm)] for arm in study.arms
+    }
+    values: Values = {
+        arm: {metric: {one.run.seed: one.values[metric] for one in some} for metric in study.all_metrics()}
+        for arm, some in runs.items()
+    }
+    spread = {metric: _all(before[metric], values, metric) for metric in study.all_metrics()}
+    return Matched(values, spread, {arm: _training(some) for arm, some in runs.items()})
+
+
+def _why(diverged: Sequence[Lost]) -> dict[tuple[Matching, str], str]:
+    """A line for each arm with a seed that diverged."""
+    found: dict[tuple[Matching, str], list[str]] = {}
+    for one in diverged:
+        found.setdefault((one.matching, one.arm), []).append(f"seed {one.seed} of `{one.arm}`: {one.reason}")
+    return {key: "; ".join(lines) for key, lines in found.items()}
+
+
+def _with_tokens(one: Verdict, matched: Mapping[Matching, Matched], control: str) -> Verdict:
+    def mean(arm: str) -> int:
+        unique = matched[one.matching].training[arm]["unique_tokens"]
+        return round(sum(unique) / len(unique)) if unique else 0
+
+    return msgspec.structs.replace(one, unique_tokens=mean(one.arm), control_unique_tokens=mean(control))
+
+
 def _all(earlier: Spread, values: Values, metric: str) -> Spread:
     own = Spread.of([list(by_metric[metric].values()) for by_metric in values.values()])
     df = own.df + earlier.df
@@ -191,7 +181,7 @@ def _training(done: Sequence[Scored]) -> dict[str, Any]:
     data = [one.training["data"] for one in done]
     return {
         "runs": len(done),
-        "parameters": done[0].training["parameters"],
+        "parameters": done[0].training["parameters"] if done else None,
         "tokens": [one.training["tokens"] for one in done],
         "unique_tokens": [one["unique_tokens"] for one in data],
         "epochs": [max(one["epochs"].values()) for one in data],
@@ -200,10 +190,12 @@ def _training(done: Sequence[Scored]) -> dict[str, Any]:
 
 
 def _folders(study: Study, done: Sequence[Scored]) -> list[RunFolder]:
-    found = {(one.run.arm, one.run.seed): one.run.folder for one in done}
-    return [
-        RunFolder(arm, seed, found[arm, seed]) for arm in study.arms for a, seed in sorted(found) if a == arm
-    ]
+    order = list(study.arms)
+    runs = sorted(
+        (one.run for one in done),
+        key=lambda run: (run.matching != study.matchings[0], order.index(run.arm), run.seed),
+    )
+    return [RunFolder(run.arm, run.seed, run.folder, run.matching) for run in runs]
 
 
 def _notes(study: Study, seeds: int, planned: int, alpha: float, earlier: dict[str, Spread]) -> list[str]:
@@ -225,27 +217,3 @@ def _told(done: Sequence[Scored]) -> list[str]:
     said = [(note, one.run.arm) for one in done for note in one.training["notes"]]
     arms = {note: sorted({arm for other, arm in said if other == note}) for note, _ in said}
     return [f"{', '.join(names)}: {note}" for note, names in arms.items()]
-
-
-def outlook(study: Study, store: Path) -> dict[str, Any]:
-    """Runs, tokens, hours and the smallest difference of the primary metric that the plan sees, before it begins.
-
-    Hours and difference are None where the store has no run of the same size and budget.
-    """
-    from curate.train.settings import load, resolve
-
-    runs = [(arm, seed) for arm in study.arms for seed in study.seeds_of(arm)]
-    vocabulary = contract(study.tokenizer).vocab_size
-    resolved = {arm: resolve(load(flags=study.training(arm, 0)), vocabulary).settings for arm in study.arms}
-    scale = scale_of(msgspec.to_builtins(resolved[study.control]))
-    before = earlier(store, suite_name(study), [study.primary.metric], scale, set())
-    spread, control = before.spreads[study.primary.metric], len(study.seeds_of(study.control))
-    comparisons = (len(study.arms) - 1) * len(study.all_metrics())
-    sees = None
-    if spread.df:
-        sees = plan_sees(spread.variance**0.5, study.seeds, control, comparisons, spread.df, study.alpha)
-    return {
-        "runs": len(runs), "tokens": sum(resolved[arm].tokens for arm, _ in runs),
-        "hours": None if before.seconds is None else before.seconds * len(runs) / 3600,
-        "smallest_detectable": sees, "spread": spread, "comparisons": comparisons,
-    }  # fmt: skip

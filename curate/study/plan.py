@@ -21,6 +21,7 @@ from curate.errors import ConfigError
 from curate.recipe.recipe import convert
 from curate.recipe.tree import Tree, parse
 from curate.study import verdict
+from curate.study.verdict import Matching
 
 
 class Arm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -86,6 +87,11 @@ class Study(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         if arm == self.control:
             count = verdict.control_seeds(self.seeds, len(self.arms) - 1)
         return list(range(self.first_seed, self.first_seed + count))
+
+    @property
+    def matchings(self) -> tuple[Matching, ...]:
+        """What is held equal between arms; each has runs of its own."""
+        return ("tokens",)
 
     def all_metrics(self) -> list[str]:
         """The primary one first."""

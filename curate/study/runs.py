@@ -15,12 +15,13 @@ from pathlib import Path
 import msgspec
 
 from curate.engine.fingerprints import digest_of
-from curate.errors import COMPLETE, QUARANTINED, USAGE, ConfigError, RunError
+from curate.errors import COMPLETE, GUARD, QUARANTINED, USAGE, ConfigError, RunError
 from curate.fit.corpus import Corpus
 from curate.fit.tokenizer import fitted_on
 from curate.io.files import content_of
 from curate.study import left_out
 from curate.study.plan import Study
+from curate.study.verdict import Matching
 
 Say = Callable[[str], None]
 # SIGTERM when we die: training then saves and stops, and its lock is free for the next time
@@ -33,6 +34,7 @@ class Step(msgspec.Struct, frozen=True):
     arguments: tuple[str, ...]  # of `curate`
     done: str
     threads: int = 0  # 0: as many as it likes
+    result: str = ""  # its JSON; where `status` there is `diverged`, the steps after it are never taken
 
 
 class Trained(msgspec.Struct, frozen=True):
@@ -42,6 +44,16 @@ class Trained(msgspec.Struct, frozen=True):
     seed: int
     folder: str
     steps: tuple[Step, ...]  # training, then scoring
+    matching: Matching = "tokens"
+
+
+def divergence(result: str) -> str:
+    """Why a training gave up for good, as its `train.json` has it; '' where it did not."""
+    path = Path(result)
+    if not result or not path.exists():
+        return ""
+    found = json.loads(path.read_bytes())
+    return str(found["reason"]) if found["status"] == "diverged" else ""
 
 
 def check_tokenizer(study: Study, folder: Path) -> None:
@@ -107,7 +119,7 @@ def runs_of(study: Study, folder: Path, store: Path) -> list[Trained]:
         run = store / prepared.fingerprint
         scores = run / "eval" / suite
         found.append(Trained(arm, seed, str(run), (
-            Step(("train", tokens, "-o", str(run), "--config", str(config), "--quiet"), str(run / "final" / "config.json"), 1),
+            Step(("train", tokens, "-o", str(run), "--config", str(config), "--quiet"), str(run / "final" / "config.json"), 1, str(run / "train.json")),
             Step(("eval", str(run / "final"), "--suite", study.suite, "-o", str(scores), "--quiet"), str(scores / "eval.json"), 1),
         )))  # fmt: skip
     return found
@@ -127,9 +139,9 @@ def suite_name(study: Study) -> str:
 
 
 def work(tracks: Sequence[Sequence[Step]], workers: int, logs: Path, say: Say) -> Iterator[int]:
-    """Run tracks of steps side by side, the steps of one in order; yields the number of each track as it is complete.
+    """Run tracks of steps side by side, the steps of one in order; yields the number of each track as it is over.
 
-    ConfigError or RunError with a command's own words once one fails; the others are stopped, and go on next time.
+    It is over when its steps are complete, or one of them diverged. ConfigError or RunError with a command's own words once one fails; the others are stopped, and go on next time.
     """
     waiting = [(i, list(track)) for i, track in enumerate(tracks)]
     going: list[tuple[int, list[Step], subprocess.Popen[bytes]]] = []
@@ -138,7 +150,7 @@ def work(tracks: Sequence[Sequence[Step]], workers: int, logs: Path, say: Say) -
             while waiting and len(going) < workers:
                 number, steps = waiting.pop(0)
                 left = [step for step in steps if not Path(step.done).exists()]
-                if left:
+                if left and not divergence(left[0].result):
                     going.append((number, left, _start(left[0], _log(logs, number, left[0]), say)))
                 else:
                     yield number
@@ -172,6 +184,8 @@ def _start(step: Step, log: Path, say: Say) -> subprocess.Popen[bytes]:
 
 def _check(step: Step, code: int, log: Path) -> None:
     if code in (COMPLETE, QUARANTINED) and Path(step.done).exists():
+        return
+    if code == GUARD and divergence(step.result):
         return
     kind = ConfigError if code == USAGE else RunError
     raise kind(

@@ -4,7 +4,9 @@ Values  one number per seed and arm, such as bits per byte: whatever varies with
 Paired  arm and control with the same seeds: t interval on per-seed differences, n - 1 degrees of freedom
 Pooled  a control with more seeds than the arm: difference of means, variance pooled within both, n + m - 2
 Store   the variance of earlier runs of the same metric, size and budget is pooled in with its degrees of freedom
-Many    Holm 1979 over arms and metrics: an interval is as wide as the step its comparison was judged at
+Many    Holm 1979 over arms, metrics and matchings: an interval is as wide as the step its comparison was judged at
+Lost    a seed whose training diverged is missing because of its arm: what is left of the arm is no sample of it, and no
+        comparison with it is decided; it still counts among the many
 Looks   a plan names its seeds; judged after n of N it spends alpha n / N less what was spent before (a union bound), so
         looking often costs power and never gives false verdicts
 Apart   resampling items says how well the items measure these two models, and nothing of another seed: percentile
@@ -15,7 +17,8 @@ Better and worse mean that the interval excludes 0; the margin is for planning a
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Literal
+from itertools import product
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -25,6 +28,8 @@ from curate.errors import ConfigError, DataError
 
 Floats = npt.NDArray[np.float64]
 Word = Literal["better", "worse", "undecided"]
+Matching = Literal["tokens", "pool"]  # equal tokens without repetition, equal raw pool with repetition
+Values = Mapping[str, Mapping[str, Mapping[int, float]]]  # arm -> metric -> seed -> value
 POWER = 0.8
 
 
@@ -79,15 +84,19 @@ class Verdict(msgspec.Struct, frozen=True):
     arm: str
     metric: str
     verdict: Word
-    difference: float  # arm minus control, in the metric's unit
+    difference: float  # arm minus control, in the metric's unit; not a number where a seed was lost
     low: float
-    high: float  # the interval of level 1 - alpha
+    high: float  # the interval of level 1 - alpha; null in JSON where it has no end
     alpha: float  # what this comparison was judged at, after Holm and looks
     p: float  # before any correction
     smallest_detectable: float  # with power .8 at that alpha
     seeds: int
     control_seeds: int
     not_inferior: bool | None  # the interval lies above minus the margin; null without a margin
+    matching: Matching = "tokens"
+    unique_tokens: int = 0  # loss-bearing ones of a run of the arm, the mean over its seeds
+    control_unique_tokens: int = 0
+    note: str = ""  # why nothing can be decided
 
 
 def difference(
@@ -137,51 +146,71 @@ def holm(p: Sequence[float], alpha: float) -> list[tuple[bool, float]]:
 
 
 def verdicts(
-    arms: Mapping[str, Mapping[str, Mapping[int, float]]],
+    matched: Mapping[Matching, Values],
     control: str,
     higher_is_better: Mapping[str, bool],
     *,
     alpha: float = 0.05,
-    stores: Mapping[str, Spread] | None = None,
+    stores: Mapping[tuple[Matching, str], Spread] | None = None,
     margins: Mapping[str, float] | None = None,
+    lost: Mapping[tuple[Matching, str], str] | None = None,
 ) -> list[Verdict]:
-    """A verdict per arm and metric; `arms` is arm -> metric -> seed -> value, the control among them.
+    """A verdict per matching, arm and metric; `matched` is the values of each matching, the control's among them.
 
-    ConfigError for a control that is not there; DataError for a metric that an arm has not.
+    `stores` is by matching and metric; `lost` says of an arm in a matching why seeds of it are missing. ConfigError for a
+    control that is not there; DataError for a metric that an arm has not.
     """
-    if control not in arms:
-        raise ConfigError(f"no arm `{control}` to compare with", hint=f"arms: {', '.join(arms)}")
-    asked = [(arm, metric) for arm in arms if arm != control for metric in higher_is_better]
-    found: dict[tuple[str, str], Difference] = {}
-    for arm, metric in asked:
-        for name in (arm, control):
-            if not arms[name].get(metric):
-                raise DataError(f"arm `{name}` has no `{metric}`", hint="evaluate it with the study's suite")
-        store = (stores or {}).get(metric, Spread(0.0, 0))
-        found[arm, metric] = difference(arms[arm][metric], arms[control][metric], store)
-    judged = holm([found[key].p() for key in asked], alpha)
-    return [
-        _verdict(
-            key, found[key], rejected, level, higher_is_better[key[1]], (margins or {}).get(key[1]),
-            (len(arms[key[0]][key[1]]), len(arms[control][key[1]])),
-        )
-        for key, (rejected, level) in zip(asked, judged, strict=True)
-    ]  # fmt: skip
+    stores, margins, lost = stores or {}, margins or {}, lost or {}
+    names = {name: None for arms in matched.values() for name in arms}
+    if control not in names:
+        raise ConfigError(f"no arm `{control}` to compare with", hint=f"arms: {', '.join(names)}")
+    asked = [key for key in product(matched, names, higher_is_better) if key[1] != control]
+    notes = {key: lost.get((key[0], key[1])) or lost.get((key[0], control), "") for key in asked}
+    found = {
+        key: _compared(matched[key[0]], key[1], control, key[2], stores.get((key[0], key[2]), Spread(0.0, 0)))
+        for key in asked if not notes[key]
+    }  # fmt: skip
+    judged = holm([found[key].p() if key in found else 1.0 for key in asked], alpha)
+    answers = []
+    for key, (rejected, level) in zip(asked, judged, strict=True):
+        matching, arm, metric = key
+        of = {
+            "matching": matching, "arm": arm, "metric": metric, "alpha": level,
+            "seeds": len(matched[matching][arm].get(metric, ())),
+            "control_seeds": len(matched[matching][control].get(metric, ())),
+        }  # fmt: skip
+        if key in found:
+            answers.append(_verdict(of, found[key], rejected, higher_is_better[metric], margins.get(metric)))
+        else:
+            answers.append(_undecided(of, margins.get(metric), notes[key]))
+    return answers
+
+
+def _compared(arms: Values, arm: str, control: str, metric: str, store: Spread) -> Difference:
+    for name in (arm, control):
+        if not arms[name].get(metric):
+            raise DataError(f"arm `{name}` has no `{metric}`", hint="evaluate it with the study's suite")
+    return difference(arms[arm][metric], arms[control][metric], store)
 
 
 def _verdict(
-    key: tuple[str, str], found: Difference, rejected: bool, alpha: float, higher: bool, margin: float | None,
-    seeds: tuple[int, int],
-) -> Verdict:  # fmt: skip
-    low, high = found.interval(alpha)
+    of: Mapping[str, Any], found: Difference, rejected: bool, higher: bool, margin: float | None
+) -> Verdict:
+    low, high = found.interval(of["alpha"])
     word: Word = "undecided"
     if rejected:
         word = "better" if (found.mean > 0) == higher else "worse"
     worst = low if higher else -high
     return Verdict(
-        arm=key[0], metric=key[1], verdict=word, difference=found.mean, low=low, high=high, alpha=alpha,
-        p=found.p(), smallest_detectable=found.detectable(alpha), seeds=seeds[0], control_seeds=seeds[1],
-        not_inferior=None if margin is None else worst > -margin,
+        **of, verdict=word, difference=found.mean, low=low, high=high, p=found.p(),
+        smallest_detectable=found.detectable(of["alpha"]), not_inferior=None if margin is None else worst > -margin,
+    )  # fmt: skip
+
+
+def _undecided(of: Mapping[str, Any], margin: float | None, note: str) -> Verdict:
+    return Verdict(
+        **of, verdict="undecided", difference=np.nan, low=-np.inf, high=np.inf, p=1.0, smallest_detectable=np.inf,
+        not_inferior=None if margin is None else False, note=note,
     )  # fmt: skip
 
 

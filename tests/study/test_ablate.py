@@ -75,6 +75,24 @@ def test_a_study_from_corpora_to_verdicts_is_worked_off_once(project):
 
 
 @pytest.mark.slow
+def test_a_run_that_diverges_leaves_the_other_arms_their_verdicts(project):
+    wild = "  wild: {dataset: other.parquet, train: {lr: 1.0e+30}}\ncontrol: plain"
+    (project / "study.yaml").write_text(STUDY.replace("control: plain", wild))
+    done = curate("ablate", "study.yaml", "-o", "out/one", "--json", "--workers", "2")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert {(lost["arm"], lost["seed"]) for lost in found["diverged"]} == {("wild", 0), ("wild", 1)}
+    by_arm = {one["arm"]: one for one in found["verdicts"]}
+    assert "diverged at step" in by_arm["wild"]["note"]
+    assert by_arm["wild"]["verdict"] == "undecided"
+    assert by_arm["other"]["note"] == ""
+    assert by_arm["other"]["low"] < by_arm["other"]["difference"] < by_arm["other"]["high"]
+    again = curate("ablate", "study.yaml", "-o", "out/one")
+    assert "wild seed 1: the run diverged at step" in again.stderr
+    assert "curate train" not in again.stderr  # that is known
+
+
+@pytest.mark.slow
 def test_what_does_not_fit_is_said_before_any_training(project):
     (project / "study.yaml").write_text(STUDY.replace("tokens: 1280", "tokens: 10000000"))
     done = curate("ablate", "study.yaml", "-o", "out/one")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from curate.errors import DataError
-from curate.study import answer
+from curate.study import answer, scores
 from curate.study.plan import Arm, Primary, Study
 from curate.study.runs import Step, Trained
 
@@ -49,7 +49,7 @@ def runs(tmp_path):
 
 
 def judged(tmp_path, runs, seeds, planned):
-    done = [answer.scored(run, ["bpb"]) for run in runs if run.seed < seeds]
+    done = [scores.scored(run, ["bpb"]) for run in runs if run.seed < seeds]
     (tmp_path / "study").mkdir(exist_ok=True)
     return answer.answer(study(planned), tmp_path / "study", tmp_path / "store", done, planned)
 
@@ -67,6 +67,32 @@ def test_a_clear_difference_is_called_and_written(tmp_path, runs):
     assert listed == [(arm, seed, f"{arm}{seed}") for arm in ("raw", "clean") for seed in range(4)]
     # the two seeds that are no part of this study tell how much seeds vary: one degree of freedom an arm
     assert "2 degrees of freedom of earlier runs" in " ".join(found.notes)
+
+
+def test_an_arm_with_a_seed_that_diverged_is_on_record_and_undecided(tmp_path, runs):
+    done = [
+        scores.scored(run, ["bpb"]) for run in runs if (run.arm, run.seed) != ("clean", 3) and run.seed < 4
+    ]
+    (tmp_path / "study").mkdir()
+    lost = [answer.Lost("clean", 3, "tokens", "the loss is nan", str(tmp_path / "store" / "clean3"))]
+    found = answer.answer(study(4), tmp_path / "study", tmp_path / "store", done, 4, lost)
+    (verdict,) = found.verdicts
+    assert (verdict.verdict, verdict.seeds, verdict.control_seeds) == ("undecided", 3, 4)
+    assert verdict.note == "seed 3 of `clean`: the loss is nan"
+    assert [look.seeds for look in found.looks] == [4]  # it is over, not early
+    written = json.loads((tmp_path / "study" / "study.json").read_text())
+    assert written["diverged"][0]["reason"] == "the loss is nan"
+    assert written["verdicts"][0]["difference"] is None
+    assert set(written["values"]["clean"]["bpb"]) == {"0", "1", "2"}
+
+
+def test_a_study_whose_arm_diverged_with_every_seed(tmp_path, runs):
+    done = [scores.scored(run, ["bpb"]) for run in runs if run.arm == "raw" and run.seed < 2]
+    (tmp_path / "study").mkdir()
+    lost = [answer.Lost("clean", seed, "tokens", "the loss is nan", "") for seed in (0, 1)]
+    found = answer.answer(study(2), tmp_path / "study", tmp_path / "store", done, 2, lost)
+    assert [(one.verdict, one.seeds) for one in found.verdicts] == [("undecided", 0)]
+    assert found.training["clean"]["runs"] == 0
 
 
 def test_looks_are_counted_and_alpha_is_spent_once(tmp_path, runs):
@@ -90,21 +116,21 @@ def test_a_plan_made_longer_has_no_alpha_left(tmp_path, runs):
 def test_runs_of_another_size_lend_nothing(tmp_path, runs):
     finished(tmp_path / "store", "x1", "raw", 20, 5.0, size="3m")
     finished(tmp_path / "store", "x2", "raw", 21, 9.0, size="3m")
-    found = answer.earlier(tmp_path / "store", "suite", ["bpb"], answer.scale_of(SETTINGS), set())
+    found = scores.earlier(tmp_path / "store", "suite", ["bpb"], scores.scale_of(SETTINGS), set())
     assert found.spreads["bpb"].df == 10
     assert found.spreads["bpb"].variance < 0.001
     assert found.seconds == 2.0
 
 
 def test_metrics_by_name_and_direction(runs):
-    found = answer.numbers(Path(runs[0].steps[1].done))
+    found = scores.numbers(Path(runs[0].steps[1].done))
     assert found == {
         "bpb": found["bpb:web"], "bpb:web": found["bpb"], "core": 0.1, "blimp": 0.5, "blimp:gold_bpb": 2.0,
         "blimp:correct_prob": 0.25,
     }  # fmt: skip
-    assert [answer.higher_is_better(name) for name in found] == [False, False, True, True, False, True]
+    assert [scores.higher_is_better(name) for name in found] == [False, False, True, True, False, True]
 
 
 def test_a_metric_that_the_suite_has_not(runs):
     with pytest.raises(DataError, match="no metric `mmlu`"):
-        answer.scored(runs[0], ["mmlu"])
+        scores.scored(runs[0], ["mmlu"])

@@ -3,7 +3,7 @@
 import pytest
 
 from curate.errors import ConfigError
-from curate.study.runs import Step, work
+from curate.study.runs import Step, divergence, work
 
 
 def test_a_command_that_cannot_be_run_as_written_says_why(tmp_path):
@@ -12,6 +12,21 @@ def test_a_command_that_cannot_be_run_as_written_says_why(tmp_path):
         list(work([[step]], 1, tmp_path / "log", lambda text: None))
     assert "nosuch" in (tmp_path / "log" / "000-verify.log").read_text()
     assert (tmp_path / "log" / "000-verify.log").read_text().strip() in str(refused.value)
+
+
+def test_a_training_that_diverged_ends_its_track_and_no_other(tmp_path):
+    result = tmp_path / "train.json"
+    result.write_text('{"status": "diverged", "reason": "the loss is nan"}')
+    (tmp_path / "done").touch()
+    wild = Step(("verify", "nosuch"), str(tmp_path / "nosuch"), result=str(result))
+    said: list[str] = []
+    assert list(
+        work([[wild, wild], [Step((), str(tmp_path / "done"))]], 1, tmp_path / "log", said.append)
+    ) == [0, 1]
+    assert said == []
+    assert divergence(str(result)) == "the loss is nan"
+    result.write_text('{"status": "running", "reason": ""}')
+    assert divergence(str(result)) == ""
 
 
 def test_what_is_done_is_not_started_again(tmp_path):

@@ -74,7 +74,7 @@ def test_words_and_margins():
     }
     found = {
         (v.arm, v.metric): v
-        for v in verdicts(arms, "base", {"bpb": False, "acc": True}, margins={"acc": 0.1})
+        for v in verdicts({"tokens": arms}, "base", {"bpb": False, "acc": True}, margins={"acc": 0.1})
     }
     assert found["clean", "bpb"].verdict == "better"
     assert found["noisy", "bpb"].verdict == "worse"
@@ -85,9 +85,27 @@ def test_words_and_margins():
     assert found["clean", "bpb"].not_inferior is None
     assert found["noisy", "acc"].p == 1.0  # the same numbers
     with pytest.raises(ConfigError, match="no arm"):
-        verdicts(arms, "bare", {"bpb": False})
+        verdicts({"tokens": arms}, "bare", {"bpb": False})
     with pytest.raises(DataError, match="`clean` has no `core`"):
-        verdicts(arms, "base", {"core": True})
+        verdicts({"tokens": arms}, "base", {"core": True})
+
+
+def test_an_arm_with_a_lost_seed_is_undecided_and_still_counts():
+    arms = {
+        "base": {"bpb": by_seed([1.00, 1.01, 0.99])},
+        "wild": {"bpb": by_seed([0.50, 0.51])},  # what survived looks far better
+        "clean": {"bpb": by_seed([0.90, 0.91, 0.89])},
+    }
+    lost = {("tokens", "wild"): "seed 2: the loss is nan"}
+    wild, clean = verdicts({"tokens": arms}, "base", {"bpb": False}, lost=lost, margins={"bpb": 0.1})
+    assert (wild.verdict, wild.note, wild.p, wild.not_inferior) == (
+        "undecided", "seed 2: the loss is nan", 1, False,
+    )  # fmt: skip
+    assert np.isnan(wild.difference)
+    assert (clean.verdict, clean.alpha) == ("better", pytest.approx(0.05 / 2))
+    without = verdicts({"tokens": arms}, "base", {"bpb": False}, lost={("tokens", "base"): "seed 0: gone"})
+    assert [one.verdict for one in without] == ["undecided", "undecided"]
+    assert [one.verdict for one in verdicts({"tokens": arms}, "base", {"bpb": False})] == ["better", "better"]
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5, 10])
@@ -100,7 +118,7 @@ def test_false_verdicts_are_one_in_twenty(seeds, more):
             "base": {"bpb": by_seed(rng.normal(1, 0.02, seeds * more))},
             "arm": {"bpb": by_seed(rng.normal(1, 0.02, seeds))},
         }
-        false += verdicts(arms, "base", {"bpb": False})[0].verdict != "undecided"
+        false += verdicts({"tokens": arms}, "base", {"bpb": False})[0].verdict != "undecided"
     assert 0.035 < false / STUDIES < 0.065
 
 
@@ -111,7 +129,7 @@ def test_false_verdicts_of_many_arms_and_metrics_stay_under_one_in_twenty():
         arms = {
             name: {metric: by_seed(rng.normal(1, 0.02, 3)) for metric in ("bpb", "acc")} for name in "abcd"
         }
-        found = verdicts(arms, "a", {"bpb": False, "acc": True})
+        found = verdicts({"tokens": arms}, "a", {"bpb": False, "acc": True})
         false += any(v.verdict != "undecided" for v in found)
     assert false / (STUDIES // 2) < 0.065
 

@@ -1,0 +1,89 @@
+"""Finished runs: their metrics by name, and what earlier runs of the store say of seeds."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from curate.errors import DataError
+from curate.study.runs import Trained
+from curate.study.verdict import Spread
+
+Scale = tuple[Any, ...]  # of a training: size, tokens, context, batch
+
+
+class Scored(msgspec.Struct, frozen=True):
+    """A finished run."""
+
+    run: Trained
+    values: dict[str, float]
+    training: dict[str, Any]  # train.json
+
+
+def scored(run: Trained, metrics: Sequence[str]) -> Scored:
+    """Read what training and scoring left. DataError for a metric that the suite does not give."""
+    found = numbers(Path(run.steps[1].done))
+    for metric in metrics:
+        if metric not in found:
+            raise DataError(
+                f"the suite gives no metric `{metric}`", hint=f"it gives {', '.join(sorted(found))}"
+            )
+    training = msgspec.json.decode((Path(run.folder) / "train.json").read_bytes())
+    return Scored(run, {metric: found[metric] for metric in metrics}, training)
+
+
+def numbers(file: Path) -> dict[str, float]:
+    """The metrics of an `eval.json` by name.
+
+    bpb, mean over held-out sets; bpb:SET; core; TASK, the accuracy that counts; TASK:gold_bpb, bits per byte of right
+    answers; TASK:STATISTIC, such as correct_prob.
+    """
+    scores = msgspec.json.decode(file.read_bytes())
+    if scores["partial"]:
+        raise DataError("a partial result, made with --limit, is no measurement", where=str(file))
+    sets = {f"bpb:{name}": float(one["bits_per_byte"]) for name, one in scores["heldout"].items()}
+    found = {"bpb": sum(sets.values()) / len(sets), **sets} if sets else {}
+    if scores["core"] is not None:
+        found["core"] = float(scores["core"])
+    for name, task in scores["tasks"].items():
+        found |= {name: float(task["score"]), f"{name}:gold_bpb": float(task["gold_bits_per_byte"])}
+        found |= {f"{name}:{statistic}": float(value) for statistic, value in task["means"].items()}
+    return found
+
+
+def higher_is_better(metric: str) -> bool:
+    """Bits per byte fall, everything else rises."""
+    return not (metric == "bpb" or metric.startswith("bpb:") or metric.endswith(":gold_bpb"))
+
+
+class Earlier(msgspec.Struct, frozen=True):
+    """What other runs of the same suite, size and budget say."""
+
+    spreads: dict[str, Spread]  # of each metric, between seeds of an arm
+    seconds: float | None  # of one training, the median
+
+
+def earlier(store: Path, suite: str, metrics: Sequence[str], scale: Scale, without: set[str]) -> Earlier:
+    """Look through the store; runs differ in nothing but their seed where they tell how much seeds vary."""
+    groups: dict[str, dict[str, list[float]]] = {metric: {} for metric in metrics}
+    seconds = []
+    for path in sorted(store.glob(f"*/eval/{suite}/eval.json")):
+        folder = path.parents[2]
+        training = msgspec.json.decode((folder / "train.json").read_bytes())
+        if folder.name in without or scale_of(training["settings"]) != scale:
+            continue
+        seconds.append(training["seconds"])
+        settings = {key: value for key, value in training["settings"].items() if key != "seed"}
+        group = msgspec.json.encode([settings, training["datasets"]], order="sorted").decode()
+        found = numbers(path)
+        for metric in set(metrics) & found.keys():
+            groups[metric].setdefault(group, []).append(found[metric])
+    spreads = {metric: Spread.of(list(values.values())) for metric, values in groups.items()}
+    return Earlier(spreads, float(np.median(seconds)) if seconds else None)
+
+
+def scale_of(settings: Mapping[str, Any]) -> Scale:
+    """Size, tokens, context and batch: runs that differ in these do not vary alike."""
+    return tuple(settings[key] for key in ("size", "tokens", "context", "batch"))
