@@ -2,55 +2,42 @@
 
 Differs from the library only in the order of float32 additions: the rows of one word (itself and its character
 n-grams) are summed first, then added to the document. So a word's sum can be kept in a cache, and a document's result
-is the same bytes whatever stood before it. No fastmath and no reduction is left to the compiler, so CPUs agree too.
+is the same bytes whatever stood before it.
 """
 
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 
-from curate.kernels.lanes import add8, add8_rows, inlined, load8, looped, ones, trailing_zeros
+from curate.kernels.fasttext_rows import (
+    Bytes,
+    Flags,
+    Floats,
+    Longs,
+    Tables,
+    Words,
+    add_row,
+    add_word_ngrams,
+    find_entry,
+    fnv,
+    sum_word,
+)
+from curate.kernels.lanes import inlined, load8, looped, prefetch, separators64, trailing_zeros
 
 WIDEST_KEY = 32  # bytes; longer words are not cached
-
-Bytes = npt.NDArray[np.uint8]
-Ints = npt.NDArray[np.int32]
-Longs = npt.NDArray[np.int64]
-Words = npt.NDArray[np.uint64]
-Floats = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
+_WINDOW = 2048  # bytes whose words are found and fetched at a time; a multiple of 64
+_PAST_END = 64  # bytes that are read behind a text
 
 u32, u64, f32 = np.uint32, np.uint64, np.float32
-_LOW, _HIGH = u64(0x7F7F7F7F7F7F7F7F), u64(0x8080808080808080)
-_FROM_TAB, _PAST_RETURN, _SPACES = u64(0x7777777777777777), u64(0x7272727272727272), u64(0x2020202020202020)
 _MIX, _MIX_1 = u64(0x9E3779B97F4A7C15), u64(0xBF58476D1CE4E5B9)
 _MIX_2, _MIX_3 = u64(0x94D049BB133111EB), u64(0xD6E8FEB86659FD93)
-_FNV_START, _FNV_PRIME, _SIGN = u32(2166136261), u32(16777619), u32(0xFFFFFF00)
-_NGRAM_PRIME = u64(116049371)
 _EOS = np.frombuffer(b"</s>", np.uint8)
 _EOS_KEY = u64(int.from_bytes(b"</s>", "little"))
-_LABEL = np.frombuffer(b"__label__", np.uint8)
-
-
-class Tables(NamedTuple):
-    """What a document's words are looked up in; `models.fasttext` says how each array is laid out."""
-
-    rows: Floats  # (words + n-gram rows, dim)
-    entry_bytes: Bytes
-    entry_offsets: Longs  # (words + labels + 1,)
-    entry_slots: Ints  # open addressing by FNV-1a, -1 = empty
-    kept: npt.NDArray[
-        np.uint64
-    ]  # (buckets / 32 + 1,) of a pruned model: rows before | a bit for each kept bucket
-    num_words: int
-    num_buckets: int
-    pruned: bool
-    min_chars: int
-    max_chars: int
-    word_ngrams: int
+# _FIRST[n]: the first n bytes of a key's four numbers.
+_FIRST = np.array(
+    [[(1 << 8 * min(max(n - 8 * k, 0), 8)) - 1 for k in range(4)] for n in range(33)], np.uint64
+)
 
 
 # A cache's entry: the word in four numbers, padded with NUL, which no word holds; its hash; the rows in its sum; from
@@ -78,293 +65,168 @@ def new_cache(size: int, dim: int) -> Cache:
 class Scratch(NamedTuple):
     """What one call works in."""
 
-    keys: Words  # (4,): first bytes of the word at hand
+    text: Bytes  # the document at hand, and NUL behind it
+    edges: Longs  # of a window: begin of a word, its end, begin of the next ...
+    keys: Words  # (words, 4): first bytes of each word of a window
+    places: Longs  # of each word: its hash, from which its slots follow
     running: Words  # (word_ngrams,): hash of the last d + 1 words
-    text: Bytes  # <word>
+    bracketed: Bytes  # <word>
     pending: Longs  # rows to add
     word: Floats  # (dim,): sum of a new word
 
 
-@inlined
-def _chunk(data: Bytes, at: int, end: int) -> np.uint64:
-    """Eight bytes from `at`; those past `end` read as NUL, a separator."""
-    chunk = u64(0)
-    if at + 8 <= end:
-        return u64(load8(data, np.int64(at)))
-    for i in range(end - at):
-        chunk |= u64(data[at + i]) << u64(8 * i)
-    return chunk
-
-
-@inlined
-def _separators(chunk: np.uint64) -> np.uint64:
-    """High bit of each byte that ends a word: NUL, \\t \\n \\v \\f \\r, space. Exact: no carry leaves a byte."""
-    low = chunk & _LOW
-    control = (low + _FROM_TAB) & ~(low + _PAST_RETURN)
-    space = ~((low ^ _SPACES) + _LOW)
-    return (control | space | ~(low + _LOW)) & ~chunk & _HIGH
-
-
-@inlined
-def _word_length(data: Bytes, start: int, end: int, keys: Words) -> np.int64:
-    """Bytes of the word at `start` (0: none); `keys` gets its first 32."""
-    length = np.int64(0)
-    while True:
-        chunk = _chunk(data, start + length, end)
-        separators = _separators(chunk)
-        part = np.int64(8) if separators == 0 else np.int64(trailing_zeros(separators) >> u64(3))
-        if length < WIDEST_KEY:
-            keys[length >> 3] = chunk if part == 8 else chunk & ((u64(1) << u64(8 * part)) - u64(1))
-        length += part
-        if part < 8:
-            for i in range((length >> 3) + 1, 4):
-                keys[i] = u64(0)
-            return length
-
-
-@inlined
-def _fnv_step(hashed: np.uint32, byte: np.uint8) -> np.uint32:
-    """One byte into the library's FNV-1a, which takes bytes as signed."""
-    signed = u32(byte) | _SIGN if byte >= 128 else u32(byte)
-    return u32(u32(hashed ^ signed) * _FNV_PRIME)
-
-
-@inlined
-def _fnv(data: Bytes, start: int, stop: int) -> np.uint32:
-    hashed = _FNV_START
-    for i in range(start, stop):
-        hashed = _fnv_step(hashed, data[i])
-    return hashed
-
-
-@inlined
-def _slot(number: np.uint32, mask: int) -> np.int64:
-    return np.int64((u64(number) * _MIX) >> u64(32)) & mask
+def new_scratch(longest: int, dim: int, word_ngrams: int) -> Scratch:
+    """For documents of `longest` bytes and less."""
+    words = _WINDOW // 2 + 1
+    return Scratch(
+        text=np.zeros(longest + _PAST_END, np.uint8),
+        edges=np.zeros(2 * words, np.int64),
+        keys=np.zeros((words, 4), np.uint64),
+        places=np.zeros(words, np.int64),
+        running=np.zeros(max(word_ngrams, 1), np.uint64),
+        bracketed=np.empty(2 + longest, np.uint8),
+        pending=np.zeros(1024, np.int64),
+        word=np.zeros(dim, np.float32),
+    )
 
 
 @looped
-def find_entry(data: Bytes, start: int, stop: int, hashed: np.uint32, tables: Tables) -> np.int64:
-    """Index of data[start:stop] in the dictionary, -1 when it is not there."""
-    mask = tables.entry_slots.shape[0] - 1
-    slot = _slot(hashed, mask)
-    while tables.entry_slots[slot] >= 0:
-        entry = tables.entry_slots[slot]
-        low = tables.entry_offsets[entry]
-        if tables.entry_offsets[entry + 1] - low == stop - start:
-            same = True
-            for i in range(stop - start):
-                if tables.entry_bytes[low + i] != data[start + i]:
-                    same = False
-                    break
-            if same:
-                return np.int64(entry)
-        slot = (slot + 1) & mask
-    return np.int64(-1)
+def find_words(text: Bytes, at: int, stop: int, edges: Longs, num: int) -> int:
+    """Append the edges between words and separators in text[at:stop] to `edges`, which holds `num`: their new number.
+
+    Reads on to the end of the last 64 bytes, and finds edges there too. An odd number: a word goes on behind them.
+    """
+    before = u64(0) if num & 1 else u64(1)  # whether a separator stands before `at`
+    while at < stop:
+        separators = separators64(text, at)
+        found = separators ^ (separators << u64(1) | before)
+        before = separators >> u64(63)
+        while found:
+            edges[num] = at + np.int64(trailing_zeros(found))
+            num += 1
+            found &= found - u64(1)
+        at += 64
+    return num
 
 
 @looped
-def fill_entry_slots(entry_bytes: Bytes, entry_offsets: Longs, slots: Ints) -> bool:
-    """Open addressing over the dictionary; `slots` comes filled with -1. False when two entries are equal."""
-    mask = slots.shape[0] - 1
-    for entry in range(entry_offsets.shape[0] - 1):
-        low, high = entry_offsets[entry], entry_offsets[entry + 1]
-        slot = _slot(_fnv(entry_bytes, low, high), mask)
-        while slots[slot] >= 0:
-            other = entry_offsets[slots[slot]]
-            if entry_offsets[slots[slot] + 1] - other == high - low:
-                i = 0
-                while i < high - low and entry_bytes[other + i] == entry_bytes[low + i]:
-                    i += 1
-                if i == high - low:
-                    return False
-            slot = (slot + 1) & mask
-        slots[slot] = entry
-    return True
+def fetch_words(scratch: Scratch, num: int, first: Words, near: Cache, far: Cache) -> None:
+    """Keys and places of `num` words. What is not in the near cache is called from memory before it is asked for."""
+    text, edges, keys, entries = scratch.text, scratch.edges, scratch.keys, near.entries
+    near_mask, far_mask, width = entries.shape[0] - 1, far.entries.shape[0] - 1, far.entries.shape[1]
+    for k in range(num):
+        start = edges[2 * k]
+        length = min(edges[2 * k + 1] - start, WIDEST_KEY)
+        a, b = load8(text, start) & first[length, 0], load8(text, start + 8) & first[length, 1]
+        c, d = load8(text, start + 16) & first[length, 2], load8(text, start + 24) & first[length, 3]
+        keys[k, 0], keys[k, 1], keys[k, 2], keys[k, 3] = a, b, c, d
+        place = np.int64((a * _MIX + b * _MIX_1 + c * _MIX_2 + d * _MIX_3) >> u64(40))
+        scratch.places[k] = place
+        s = place & near_mask
+        differ = (entries[s, 0] ^ a) | (entries[s, 1] ^ b) | (entries[s, 2] ^ c) | (entries[s, 3] ^ d)
+        wanted = (place & far_mask) * width if differ else 0  # no branch to guess wrong
+        prefetch(far.entries, wanted)
+        prefetch(far.entries, wanted + 8)
 
 
 @inlined
-def _bucket_row(bucket: np.uint64, tables: Tables) -> tuple[np.int64, np.int64]:
-    """Row of an n-gram bucket and 1, or 0 when the model was pruned of it. No branch to guess wrong."""
-    if not tables.pruned:
-        return tables.num_words + np.int64(bucket), np.int64(1)
-    here = tables.kept[bucket >> u64(5)]
-    bit = u64(1) << (bucket & u64(31))
-    before = (here >> u64(32)) + ones(here & (bit - u64(1)))
-    return tables.num_words + np.int64(before), np.int64((here & bit) != 0)
+def _holds(cache: Cache, slot: int, keys: Words, k: int) -> bool:
+    entry = cache.entries
+    differ = (entry[slot, 0] ^ keys[k, 0]) | (entry[slot, 1] ^ keys[k, 1])
+    return bool(differ | (entry[slot, 2] ^ keys[k, 2]) | (entry[slot, 3] ^ keys[k, 3]) == u64(0))
 
 
 @inlined
-def _add(into: Floats, matrix: Floats, row: int, column: int = 0) -> None:
-    """into += matrix[row, column:], as far as it goes."""
-    dim, start = into.shape[0], row * matrix.shape[1] + column
-    for q in range(0, dim - dim % 8, 8):
-        add8(into, q, matrix, start + q)
-    for q in range(dim - dim % 8, dim):
-        into[q] += matrix[row, column + q]
-
-
-@inlined
-def _holds(cache: Cache, slot: int, keys: Words) -> bool:
-    entry = cache.entries[slot]
-    return bool(entry[0] == keys[0] and entry[1] == keys[1] and entry[2] == keys[2] and entry[3] == keys[3])
-
-
-@inlined
-def _put(cache: Cache, slot: int, keys: Words, hashed: np.uint32, rows: int, word: Floats) -> None:
+def _put(cache: Cache, slot: int, keys: Words, k: int, hashed: np.uint32, rows: int, word: Floats) -> None:
     for i in range(4):
-        cache.entries[slot, i] = keys[i]
+        cache.entries[slot, i] = keys[k, i]
     cache.entries[slot, _HASH], cache.entries[slot, _COUNT] = hashed, rows
     for q in range(word.shape[0]):
         cache.sums[slot, _SUM + q] = word[q]
 
 
 @looped
-def _add_rows(into: Floats, matrix: Floats, rows: Longs, num: int) -> None:
-    """Add matrix[rows[:num]] in that order, eight columns at a time in a register."""
-    dim = into.shape[0]
-    for q in range(0, dim - dim % 8, 8):
-        add8_rows(into, q, matrix, rows, num)
-    for q in range(dim - dim % 8, dim):
-        for i in range(num):
-            into[q] += matrix[rows[i], q]
-
-
-@inlined
-def _bracket(data: Bytes, start: int, stop: int, text: Bytes) -> int:
-    """Write the word into `text` as <word>; returns its length."""
-    length = stop - start + 2
-    text[0], text[length - 1] = 60, 62
-    for i in range(stop - start):
-        text[i + 1] = data[start + i]
-    return length
-
-
-@looped
-def _add_char_ngrams(text: Bytes, length: int, tables: Tables, pending: Longs, into: Floats) -> int:
-    """Add the rows of the character n-grams of text[:length]; returns how many."""
-    buckets = u32(tables.num_buckets)
-    added, num = 0, 0
-    for first in range(length):
-        if text[first] & 0xC0 == 0x80:
-            continue
-        hashed, i, chars = _FNV_START, first, 1
-        while i < length and chars <= tables.max_chars:
-            hashed = _fnv_step(hashed, text[i])
-            i += 1
-            while i < length and text[i] & 0xC0 == 0x80:
-                hashed = _fnv_step(hashed, text[i])
-                i += 1
-            if chars >= tables.min_chars and not (chars == 1 and (first == 0 or i == length)):
-                pending[num], kept = _bucket_row(u64(hashed % buckets), tables)
-                num += kept
-            chars += 1
-        if num + tables.max_chars >= pending.shape[0]:
-            _add_rows(into, tables.rows, pending, num)
-            added, num = added + num, 0
-    _add_rows(into, tables.rows, pending, num)
-    return added + num
-
-
-@looped
-def _starts_with_label(data: Bytes, start: int, stop: int) -> bool:
-    if stop - start < _LABEL.shape[0]:
+def _place_new(k: int, tables: Tables, near: Cache, far: Cache, scratch: Scratch) -> bool:
+    """Sum word k of the window and put it into the caches; false for a label, which is no word."""
+    start, stop = scratch.edges[2 * k], scratch.edges[2 * k + 1]
+    place, keys, word = scratch.places[k], scratch.keys, scratch.word
+    slot, far_slot = place & (near.entries.shape[0] - 1), place & (far.entries.shape[0] - 1)
+    hashed = fnv(scratch.text, start, stop)
+    rows = sum_word(scratch.text, start, stop, hashed, tables, scratch.bracketed, scratch.pending, word)
+    if rows < 0:
         return False
-    for i in range(_LABEL.shape[0]):  # noqa: SIM110
-        if data[start + i] != _LABEL[i]:
-            return False
+    _put(near, slot, keys, k, hashed, rows, word)
+    if stop - start > WIDEST_KEY:
+        near.entries[slot, 0] = u64(0)  # found by nobody
+    else:
+        _put(far, far_slot, keys, k, hashed, rows, word)
     return True
 
 
 @looped
-def _sum_word(
-    data: Bytes, start: int, stop: int, hashed: np.uint32, tables: Tables, scratch: Scratch, into: Floats
-) -> int:
-    """Sum of the word's rows; returns how many, or -1 for a label, which is no word."""
-    into[:] = 0
-    entry = find_entry(data, start, stop, hashed, tables)
-    if entry >= tables.num_words or (entry < 0 and _starts_with_label(data, start, stop)):
-        return -1
+def _sum_window(
+    num: int, seen: int, tables: Tables, near: Cache, far: Cache, scratch: Scratch, into: Floats
+) -> tuple[int, int, bool]:
+    """Add the rows of a window's words: (how many rows, words seen of the document, whether its text ends here)."""
+    edges, keys = scratch.edges, scratch.keys
+    near_mask, far_mask = near.entries.shape[0] - 1, far.entries.shape[0] - 1
     added = 0
-    if entry >= 0:
-        _add(into, tables.rows, entry)
-        added = 1
-    if tables.max_chars == 0:
-        return added
-    length = _bracket(data, start, stop, scratch.text)
-    return added + int(_add_char_ngrams(scratch.text, length, tables, scratch.pending, into))
-
-
-@inlined
-def _add_word_ngrams(hashed: np.uint32, tables: Tables, running: Words, seen: int, into: Floats) -> int:
-    """Add the rows of the word n-grams that end in this word. running[d]: hash of the last d + 1 words."""
-    signed = u64(np.int64(np.int32(hashed)))
-    added = 0
-    for d in range(min(seen, tables.word_ngrams - 1), 0, -1):
-        running[d] = running[d - 1] * _NGRAM_PRIME + signed
-        row, kept = _bucket_row(running[d] % u64(tables.num_buckets), tables)
-        if kept:
-            _add(into, tables.rows, row)
-            added += 1
-    running[0] = signed
-    return added
+    for k in range(num):
+        length = edges[2 * k + 1] - edges[2 * k]
+        slot, far_slot = scratch.places[k] & near_mask, scratch.places[k] & far_mask
+        if length > WIDEST_KEY or not _holds(near, slot, keys, k):
+            if length == 4 and keys[k, 0] == _EOS_KEY:  # written out, it ends the line as a newline does
+                return added, seen, True
+            if length <= WIDEST_KEY and _holds(far, far_slot, keys, k):
+                for i in range(far.entries.shape[1]):
+                    near.entries[slot, i] = far.entries[far_slot, i]
+            elif not _place_new(k, tables, near, far, scratch):
+                continue
+        added += np.int64(near.entries[slot, _COUNT])  # type: ignore[assignment]
+        add_row(into, near.sums, slot, _SUM)
+        if tables.word_ngrams > 1:
+            hashed = u32(near.entries[slot, _HASH])
+            added += add_word_ngrams(hashed, tables, scratch.running, seen, into)
+            seen += 1
+    return added, seen, False
 
 
 @looped
 def _sum_document(
-    data: Bytes, at: int, end: int, tables: Tables, near: Cache, far: Cache, scratch: Scratch, into: Floats
+    length: int, tables: Tables, near: Cache, far: Cache, scratch: Scratch, first: Words, into: Floats
 ) -> int:
-    """Sum of the document's rows, the end-of-sentence token's included; returns how many."""
-    keys, running, word = scratch.keys, scratch.running, scratch.word
-    near_mask, far_mask = near.entries.shape[0] - 1, far.entries.shape[0] - 1
-    added, seen = 0, 0
-    while at < end:
-        length = _word_length(data, at, end, keys)
-        if length == 0:
-            at += 1
-            continue
-        start, at = at, at + length
-        mixed = keys[0] * _MIX + keys[1] * _MIX_1 + keys[2] * _MIX_2 + keys[3] * _MIX_3
-        place = np.int64(mixed >> u64(40))
-        slot, far_slot = place & near_mask, place & far_mask
-        if length > WIDEST_KEY or not _holds(near, slot, keys):
-            if length == 4 and keys[0] == _EOS_KEY:  # written out, it ends the line as a newline does
-                break
-            if length <= WIDEST_KEY and _holds(far, far_slot, keys):
-                for i in range(far.entries.shape[1]):
-                    near.entries[slot, i] = far.entries[far_slot, i]
-            else:
-                hashed = _fnv(data, start, at)
-                rows = _sum_word(data, start, at, hashed, tables, scratch, word)
-                if rows < 0:
-                    continue
-                _put(near, slot, keys, hashed, rows, word)
-                if length > WIDEST_KEY:
-                    near.entries[slot, 0] = u64(0)  # found by nobody
-                else:
-                    _put(far, far_slot, keys, hashed, rows, word)
-        hashed = u32(near.entries[slot, _HASH])
-        added += np.int64(near.entries[slot, _COUNT])  # type: ignore[assignment]
-        _add(into, near.sums, slot, _SUM)
-        if tables.word_ngrams > 1:
-            added += _add_word_ngrams(hashed, tables, running, seen, into)
-            seen += 1
-    hashed = _fnv(_EOS, 0, 4)
+    """Sum of the rows of scratch.text[:length], the end-of-sentence token's included; returns how many."""
+    added, seen, num, at, ended = 0, 0, 0, 0, False
+    while at <= length and not ended:
+        num = find_words(scratch.text, at, min(at + _WINDOW, length + 1), scratch.edges, num)
+        fetch_words(scratch, num >> 1, first, near, far)
+        more, seen, ended = _sum_window(num >> 1, seen, tables, near, far, scratch, into)
+        added += more
+        if num & 1:
+            scratch.edges[0] = scratch.edges[num - 1]
+        num, at = num & 1, at + _WINDOW
+    hashed = fnv(_EOS, 0, 4)
     entry = find_entry(_EOS, 0, 4, hashed, tables)
     if 0 <= entry < tables.num_words:
-        _add(into, tables.rows, entry)
+        add_row(into, tables.rows, entry)
         added += 1
     if tables.word_ngrams > 1:
-        added += _add_word_ngrams(hashed, tables, running, seen, into)
+        added += add_word_ngrams(hashed, tables, scratch.running, seen, into)
     return added
 
 
 @looped
 def _fill(
-    data: Bytes, offsets: Longs, tables: Tables, near: Cache, far: Cache, scratch: Scratch, hidden: Floats,
-    known: Flags,
+    data: Bytes, offsets: Longs, tables: Tables, near: Cache, far: Cache, scratch: Scratch, first: Words,
+    hidden: Floats, known: Flags,
 ) -> None:  # fmt: skip
     for d in range(offsets.shape[0] - 1):
-        added = _sum_document(data, offsets[d], offsets[d + 1], tables, near, far, scratch, hidden[d])
+        length = offsets[d + 1] - offsets[d]
+        for i in range(length):
+            scratch.text[i] = data[offsets[d] + i]
+        for i in range(length, length + _PAST_END):
+            scratch.text[i] = 0
+        added = _sum_document(length, tables, near, far, scratch, first, hidden[d])
         if added > 0:
             known[d] = True
             scale = f32(1.0 / added)
@@ -384,14 +246,8 @@ def hidden_vectors(
     n, dim = offsets.shape[0] - 1, tables.rows.shape[1]
     hidden = np.zeros((n, dim), np.float32)
     known = np.zeros(n, np.bool_)
-    scratch = Scratch(
-        keys=np.zeros(4, np.uint64),
-        running=np.zeros(max(tables.word_ngrams, 1), np.uint64),
-        text=np.empty(2 + int(np.diff(offsets).max(initial=0)), np.uint8),
-        pending=np.zeros(1024, np.int64),
-        word=np.zeros(dim, np.float32),
-    )
-    _fill(data, offsets, tables, near, far, scratch, hidden, known)
+    scratch = new_scratch(int(np.diff(offsets).max(initial=0)), dim, tables.word_ngrams)
+    _fill(data, offsets, tables, near, far, scratch, _FIRST, hidden, known)
     return hidden, known
 
 

@@ -6,7 +6,7 @@ Sums have a fixed order and exponentials are taken in double precision, so that 
 import numpy as np
 from numba import njit
 
-from curate.kernels.fasttext import Doubles, Flags, Floats, Ints, Longs
+from curate.kernels.fasttext_rows import Doubles, Flags, Floats, Ints, Longs
 from curate.kernels.lanes import looped
 
 f32 = np.float32

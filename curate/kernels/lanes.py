@@ -1,4 +1,4 @@
-"""What numba does not do by itself: loops that count no references, unaligned loads, eight floats added and 64 bytes folded at once."""
+"""What numba does not do by itself: loops that count no references, unaligned loads, eight floats added, 64 bytes looked at at once."""
 
 from typing import Any
 
@@ -130,3 +130,41 @@ def not_blank64(context: Any, array: Any, index: Any) -> Any:
         return builder.bitcast(differ, ir.IntType(64))
 
     return types.uint64(array, types.int64), generate
+
+
+@intrinsic
+def separators64(context: Any, data: Any, i: Any) -> Any:
+    """64 bits, the lowest first: whether each byte from data[i] is NUL, \\t \\n \\v \\f \\r or a blank."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        lanes = ir.VectorType(ir.IntType(8), 64)
+
+        def all64(value: int) -> Any:
+            return ir.Constant(lanes, [value] * 64)
+
+        pointer = cgutils.create_struct_proxy(signature.args[0])(context, builder, arguments[0]).data
+        block = builder.load(
+            builder.bitcast(builder.gep(pointer, [arguments[1]]), lanes.as_pointer()), align=1
+        )
+        blank = builder.icmp_unsigned("==", block, all64(0x20))
+        control = builder.icmp_unsigned("<", builder.sub(block, all64(9)), all64(5))
+        found = builder.or_(builder.or_(blank, control), builder.icmp_unsigned("==", block, all64(0)))
+        return builder.bitcast(found, ir.IntType(64))
+
+    return types.uint64(data, types.int64), generate
+
+
+@intrinsic
+def prefetch(context: Any, array: Any, index: Any) -> Any:
+    """Call the line of memory that holds array.flat[index] into the caches."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = cgutils.create_struct_proxy(signature.args[0])(context, builder, arguments[0]).data
+        place = builder.bitcast(builder.gep(data, [arguments[1]]), ir.IntType(8).as_pointer())
+        number = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [place.type, number, number, number])
+        call = builder.module.declare_intrinsic("llvm.prefetch", [place.type], kind)
+        builder.call(call, [place, number(0), number(3), number(1)])  # to read, to be kept, data
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), generate

@@ -50,7 +50,8 @@ class Model:
     """A mapped classifier with this worker's cache of word sums. Not for two threads at once."""
 
     def __init__(self, header: Header, arrays: dict[str, npt.NDArray[Any]]) -> None:
-        from curate.kernels.fasttext import Tables, new_cache
+        from curate.kernels.fasttext import new_cache
+        from curate.kernels.fasttext_rows import Tables
 
         self.header = header
         self.labels = header.labels
@@ -189,7 +190,7 @@ def _projected(block: npt.NDArray[np.float32], output: npt.NDArray[np.float32]) 
 
 
 def _lookups(words: Dictionary, num_buckets: int, path: Path) -> dict[str, npt.NDArray[Any]]:
-    from curate.kernels.fasttext import fill_entry_slots
+    from curate.kernels.fasttext_rows import fill_entry_slots
 
     entry_slots = np.full(_slots(len(words.entry_offsets)), -1, np.int32)
     if not fill_entry_slots(words.entry_bytes, words.entry_offsets, entry_slots):

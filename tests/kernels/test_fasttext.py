@@ -7,15 +7,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba import njit
 
 from curate.kernels.fasttext import (
-    _fnv,
-    _separators,
-    _word_length,
-    fill_entry_slots,
+    _FIRST,
+    _WINDOW,
+    fetch_words,
+    find_words,
+    new_cache,
+    new_scratch,
     without_words,
 )
 from curate.kernels.fasttext_output import _table_sigmoid, predict_flat, predict_tree
+from curate.kernels.fasttext_rows import fill_entry_slots, fnv
+from curate.kernels.lanes import separators64
 
 
 def buffer(content: bytes) -> np.ndarray:
@@ -28,22 +33,32 @@ def slow_words(content: bytes) -> list[bytes]:
 
 def kernel_words(content: bytes) -> list[tuple[bytes, bytes]]:
     """Each word with the key it is cached by."""
-    data, keys, at, found = buffer(content), np.zeros(4, np.uint64), 0, []
-    while at < len(content):
-        length = _word_length(data, at, len(content), keys)
-        if length:
-            found.append((content[at : at + length], keys.tobytes().rstrip(b"\0")))
-        at += max(length, 1)
+    scratch, cache, num, found = new_scratch(len(content), 8, 1), new_cache(1 << 16, 8), 0, []
+    scratch.text[: len(content)] = buffer(content)
+    for at in range(0, len(content) + 1, _WINDOW):
+        num = find_words(scratch.text, at, min(at + _WINDOW, len(content) + 1), scratch.edges, num)
+        fetch_words(scratch, num >> 1, _FIRST, cache, cache)
+        for begin, end, key in zip(
+            scratch.edges[: num & -2 : 2], scratch.edges[1:num:2], scratch.keys, strict=False
+        ):
+            found.append((content[begin:end], key.tobytes().rstrip(b"\0")))
+        scratch.edges[0] = scratch.edges[num - 1]
+        num &= 1
+    assert num == 0
     return found
 
 
-def test_every_byte_in_every_place_of_a_chunk() -> None:
-    for place in range(8):
+@njit
+def _marks(data: np.ndarray) -> int:
+    return separators64(data, 0)
+
+
+def test_every_byte_in_every_place_of_a_block() -> None:
+    for place in range(64):
         for byte in range(256):
-            chunk = bytearray(b"abcdefgh")
-            chunk[place] = byte
-            marked = int(_separators(np.uint64(int.from_bytes(chunk, "little"))))
-            assert marked == (0x80 << 8 * place if byte in b"\0\t\n\v\f\r " else 0)
+            block = np.full(64, 97, np.uint8)
+            block[place] = byte
+            assert int(_marks(block)) == (1 << place if byte in b"\0\t\n\v\f\r " else 0)
 
 
 @settings(deadline=None)
@@ -52,16 +67,26 @@ def test_words_and_their_keys(content: bytes) -> None:
     assert kernel_words(content) == [(word, word[:32]) for word in slow_words(content)]
 
 
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.integers(0, 3 * _WINDOW), max_size=12))
+def test_words_across_windows(places: list[int]) -> None:
+    content = bytearray(b"x" * (3 * _WINDOW))
+    for place in [*places, _WINDOW]:
+        content[place : place + 1] = b" "
+    assert kernel_words(bytes(content)) == [(word, word[:32]) for word in slow_words(content)]
+
+
 def test_a_word_that_ends_with_the_buffer_or_runs_past_the_key() -> None:
-    for length in range(1, 70):
+    for length in [*range(1, 70), _WINDOW - 1, _WINDOW, _WINDOW + 1]:
         assert kernel_words(b"x" * length) == [(b"x" * length, b"x" * min(length, 32))]
+        assert kernel_words(b" " * length) == []
 
 
 def test_fnv_with_signed_bytes_by_hand() -> None:
-    assert _fnv(buffer(b""), 0, 0) == 2166136261
-    assert _fnv(buffer(b"a"), 0, 1) == 0xE40C292C  # the published FNV-1a of "a"
+    assert fnv(buffer(b""), 0, 0) == 2166136261
+    assert fnv(buffer(b"a"), 0, 1) == 0xE40C292C  # the published FNV-1a of "a"
     # 0x80 counts as -128: the start XOR 0xFFFFFF80, times the prime
-    assert _fnv(buffer(b"\x80"), 0, 1) == (2166136261 ^ 0xFFFFFF80) * 16777619 % 2**32
+    assert fnv(buffer(b"\x80"), 0, 1) == (2166136261 ^ 0xFFFFFF80) * 16777619 % 2**32
 
 
 def test_two_equal_entries_are_reported() -> None:
