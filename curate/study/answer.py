@@ -10,8 +10,10 @@ from typing import Any
 
 import msgspec
 
-from curate.study.plan import Study
-from curate.study.scores import Scored, earlier, higher_is_better, scale_of
+from curate.eval.scores import higher_is_better
+from curate.study.matching import Pool
+from curate.study.plan import Study, Target
+from curate.study.scores import Scored, earlier, scale_of
 from curate.study.verdict import Matching, Spread, Verdict, alpha_left, verdicts
 
 ANSWER = "study.json"
@@ -71,12 +73,15 @@ class Answer(msgspec.Struct, kw_only=True):
     runs: list[RunFolder]  # in the store
     matchings: dict[Matching, Matched]  # values, spread and training above are those of the first
     diverged: list[Lost]
+    target: Target | None = None
+    pools: dict[str, Pool] = {}  # of each arm, where there is a target
     notes: list[str]
     output: str
 
 
 def answer(
-    study: Study, folder: Path, store: Path, done: Sequence[Scored], planned: int, diverged: Sequence[Lost] = ()
+    study: Study, folder: Path, store: Path, done: Sequence[Scored], planned: int, diverged: Sequence[Lost] = (),
+    pools: Mapping[str, Pool] = {},
 ) -> Answer:  # fmt: skip
     """Judge what is done and write it down as a look. `planned`: seeds of an arm in the study file."""
     metrics, looks = study.all_metrics(), _looks(folder)
@@ -100,7 +105,7 @@ def answer(
         name=study.name, control=study.control, primary=study.primary.metric, margin=study.primary.margin,
         values=first.values, spread=first.spread, training=first.training, matchings=matched,
         verdicts=[_with_tokens(one, matched, study.control) for one in found], looks=looks,
-        runs=_folders(study, done), diverged=list(diverged),
+        runs=_folders(study, done), diverged=list(diverged), target=study.target, pools=dict(pools),
         notes=[*_notes(study, seeds, planned, alpha, earlier_of[study.matchings[0]]), *_told(done)],
         output=str(folder),
     )  # fmt: skip

@@ -8,10 +8,11 @@ import msgspec
 import numpy as np
 
 from curate.errors import DataError
+from curate.eval.scores import numbers
 from curate.study.runs import Trained
 from curate.study.verdict import Spread
 
-Scale = tuple[Any, ...]  # of a training: size, tokens, context, batch
+Scale = tuple[Any, ...]  # of a training: size, tokens, context, batch, init, whether data repeat
 
 
 class Scored(msgspec.Struct, frozen=True):
@@ -34,30 +35,6 @@ def scored(run: Trained, metrics: Sequence[str]) -> Scored:
     return Scored(run, {metric: found[metric] for metric in metrics}, training)
 
 
-def numbers(file: Path) -> dict[str, float]:
-    """The metrics of an `eval.json` by name.
-
-    bpb, mean over held-out sets; bpb:SET; core; TASK, the accuracy that counts; TASK:gold_bpb, bits per byte of right
-    answers; TASK:STATISTIC, such as correct_prob.
-    """
-    scores = msgspec.json.decode(file.read_bytes())
-    if scores["partial"]:
-        raise DataError("a partial result, made with --limit, is no measurement", where=str(file))
-    sets = {f"bpb:{name}": float(one["bits_per_byte"]) for name, one in scores["heldout"].items()}
-    found = {"bpb": sum(sets.values()) / len(sets), **sets} if sets else {}
-    if scores["core"] is not None:
-        found["core"] = float(scores["core"])
-    for name, task in scores["tasks"].items():
-        found |= {name: float(task["score"]), f"{name}:gold_bpb": float(task["gold_bits_per_byte"])}
-        found |= {f"{name}:{statistic}": float(value) for statistic, value in task["means"].items()}
-    return found
-
-
-def higher_is_better(metric: str) -> bool:
-    """Bits per byte fall, everything else rises."""
-    return not (metric == "bpb" or metric.startswith("bpb:") or metric.endswith(":gold_bpb"))
-
-
 class Earlier(msgspec.Struct, frozen=True):
     """What other runs of the same suite, size and budget say."""
 
@@ -75,8 +52,7 @@ def earlier(store: Path, suite: str, metrics: Sequence[str], scale: Scale, witho
         if folder.name in without or scale_of(training["settings"]) != scale:
             continue
         seconds.append(training["seconds"])
-        settings = {key: value for key, value in training["settings"].items() if key != "seed"}
-        group = msgspec.json.encode([settings, training["datasets"]], order="sorted").decode()
+        group = _but_seed(training)
         found = numbers(path)
         for metric in set(metrics) & found.keys():
             groups[metric].setdefault(group, []).append(found[metric])
@@ -84,6 +60,16 @@ def earlier(store: Path, suite: str, metrics: Sequence[str], scale: Scale, witho
     return Earlier(spreads, float(np.median(seconds)) if seconds else None)
 
 
+def _but_seed(training: Mapping[str, Any]) -> str:
+    """What runs have in common that differ in their seed alone; with it varies which documents a subset draws."""
+    settings = {key: value for key, value in training["settings"].items() if key != "seed"}
+    if settings.get("subset"):
+        settings["subset"] = float(f"{settings['subset']['share']:.2g}")
+    return msgspec.json.encode([settings, training["datasets"]], order="sorted").decode()
+
+
 def scale_of(settings: Mapping[str, Any]) -> Scale:
-    """Size, tokens, context and batch: runs that differ in these do not vary alike."""
-    return tuple(settings[key] for key in ("size", "tokens", "context", "batch"))
+    """Size, tokens, context, batch, where it begins and repetition: runs that differ in these do not vary alike."""
+    repeats = (settings.get("mix") or {}).get("max_epochs", 1.0) > 1
+    begins = settings.get("init", "scratch")
+    return (*(settings[key] for key in ("size", "tokens", "context", "batch")), str(begins), repeats)

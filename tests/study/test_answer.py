@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from curate.errors import DataError
+from curate.eval.scores import higher_is_better, numbers
 from curate.study import answer, scores
 from curate.study.plan import Arm, Primary, Study
 from curate.study.runs import Step, Trained
@@ -123,12 +124,12 @@ def test_runs_of_another_size_lend_nothing(tmp_path, runs):
 
 
 def test_metrics_by_name_and_direction(runs):
-    found = scores.numbers(Path(runs[0].steps[1].done))
+    found = numbers(Path(runs[0].steps[1].done))
     assert found == {
         "bpb": found["bpb:web"], "bpb:web": found["bpb"], "core": 0.1, "blimp": 0.5, "blimp:gold_bpb": 2.0,
         "blimp:correct_prob": 0.25,
     }  # fmt: skip
-    assert [scores.higher_is_better(name) for name in found] == [False, False, True, True, False, True]
+    assert [higher_is_better(name) for name in found] == [False, False, True, True, False, True]
 
 
 def test_a_metric_that_the_suite_has_not(runs):
