@@ -33,11 +33,7 @@ check: .venv/.all model
 	.venv/bin/python -m pytest -m "slow and not gpu"
 
 STUDY ?= planted_harm
-PLANT = .venv/bin/curate run recipes/truth/corpus.yaml --stages recipes/truth/plant.py
 truth: .venv/.all sample/python-docs.warc.gz model
-	$(PLANT) -o out/truth/heldout --set part.where="sample_hash < 0.05" --quiet
-	$(PLANT) -o out/truth/for_tokenizer --set part.where="sample_hash >= 0.05 and sample_hash < 0.1" --quiet
-	test -e out/truth/tokenizer/tokenizer.json || .venv/bin/curate fit tokenizer out/truth/for_tokenizer -o out/truth/tokenizer --vocab-size 1024
 	.venv/bin/curate ablate recipes/truth/$(STUDY).yaml -o out/truth/$(STUDY) --store out/truth/runs
 
 docs: .venv/.demo

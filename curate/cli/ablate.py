@@ -57,6 +57,7 @@ def ablate(
     found = plan.load(study)
     runs = Path(store) if store else Path(output).parent / ".curate" / "runs"
     talk = (lambda text: None) if quiet else say
+    _make(found, Path(output), talk)
     if dry_run:
         return _say_plan(found, runs, as_json)
     result = _worked(found, Path(output), runs, workers or os.cpu_count() or 1, seeds, talk)
@@ -74,6 +75,13 @@ def _need(*libraries: str) -> None:
         raise ConfigError(
             f"a study needs {', '.join(missing)}", hint='pip install "curate[train,eval,study]"'
         )
+
+
+def _make(study: "Study", folder: Path, talk: Any) -> None:
+    from curate.study import runs
+
+    for _ in runs.work([runs.making(study)], 1, folder / "log", talk):
+        pass
 
 
 def _worked(study: "Study", folder: Path, store: Path, workers: int, seeds: int, talk: Any) -> "Answer":

@@ -5,6 +5,7 @@ arms:
   raw: {dataset: out/raw}
   deduped: {recipe: recipes/dedup.yaml, set: {minhash_dedup.threshold: 0.7}}
 control: raw
+make: {out/tokenizer: fit tokenizer other.jsonl --vocab-size 4096}
 tokenizer: out/tokenizer
 train: {size: 1m, tokens: 2400000}
 seeds: 3
@@ -22,6 +23,10 @@ from curate.recipe.recipe import convert
 from curate.recipe.tree import Tree, parse
 from curate.study import verdict
 from curate.study.verdict import Matching
+
+
+# commands that make what a study needs -> the last file that each writes
+MAKERS = {"run": "_curate/manifest.json", "fit": "fitted.json", "eval": "heldout.json"}
 
 
 class Arm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -53,6 +58,7 @@ class Study(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     name: str
     arms: dict[str, Arm]
     control: str
+    make: dict[str, str] = {}  # folder -> the `curate` command that makes it, without -o
     tokenizer: str  # one for all arms, fitted on none of them
     suite: str  # what `curate eval` scores
     primary: Primary
@@ -78,6 +84,12 @@ class Study(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             )
         if not 0 < self.alpha < 1:
             raise ConfigError("`alpha` lies between 0 and 1")
+        for folder, command in self.make.items():
+            if first_word(command) not in MAKERS:
+                raise ConfigError(
+                    f"`make.{folder}: {command}`: {first_word(command) or 'nothing'} makes no folder here",
+                    hint=f"one of {', '.join(MAKERS)}, without `curate` and without -o",
+                )
         if any("seed" in keys for keys in (self.train, *(arm.train for arm in self.arms.values()))):
             raise ConfigError("`train.seed` is the study's to choose", hint="`seeds` and `first_seed`")
 
@@ -121,12 +133,18 @@ def load(file: str) -> Study:
     missing = [
         arm.recipe or arm.dataset for arm in found.arms.values() if not _is_there(arm.recipe or arm.dataset)
     ]
-    missing += [path for path in (found.tokenizer, found.suite) if not _is_there(path)]
+    named = {found.tokenizer, found.suite} - found.make.keys()
+    missing += [path for path in sorted(named) if not _is_there(path)]
     if missing:
         raise ConfigError(
             f"`{missing[0]}` is not there", where=file, hint="paths start from the current folder"
         )
     return found
+
+
+def first_word(command: str) -> str:
+    """Of a command of `make`."""
+    return command.split(maxsplit=1)[0] if command.split() else ""
 
 
 def _is_there(path: str) -> bool:

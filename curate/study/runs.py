@@ -6,6 +6,7 @@ their fingerprint: an arm that another study has trained is not trained again, a
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ from curate.fit.corpus import Corpus
 from curate.fit.tokenizer import fitted_on
 from curate.io.files import content_of
 from curate.study import left_out
-from curate.study.plan import Study
+from curate.study.plan import MAKERS, Study, first_word
 from curate.study.verdict import Matching
 
 Say = Callable[[str], None]
@@ -66,6 +67,16 @@ def check_tokenizer(study: Study, folder: Path) -> None:
                 f"the tokenizer `{study.tokenizer}` was fitted on the corpus of arm `{arm}`",
                 hint="`curate fit tokenizer` on text that no arm trains on",
             )
+
+
+def making(study: Study) -> list[Step]:
+    """Make what the study needs besides its arms, such as a tokenizer and a held-out set."""
+    return [
+        Step(
+            (*shlex.split(command), "-o", folder, "--quiet"), str(Path(folder) / MAKERS[first_word(command)])
+        )
+        for folder, command in study.make.items()
+    ]
 
 
 def corpus_steps(study: Study, folder: Path, arm: str) -> list[Step]:

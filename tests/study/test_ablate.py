@@ -109,3 +109,14 @@ def test_a_tokenizer_fitted_on_an_arm_is_refused(project):
     assert done.returncode == 2
     assert "fitted on the corpus of arm `other`" in done.stderr
     assert "curate train" not in done.stderr
+
+
+@pytest.mark.slow
+def test_what_a_study_names_to_be_made_is_made_once(project):
+    made = "make: {own: fit tokenizer held.parquet --vocab-size 300}\ntokenizer: own"
+    (project / "study.yaml").write_text(STUDY.replace("tokenizer: tokenizer", made))
+    planned = curate("ablate", "study.yaml", "-o", "out/one", "--dry-run")
+    assert planned.returncode == 0, planned.stderr
+    assert "curate fit tokenizer held.parquet --vocab-size 300 -o own --quiet" in planned.stderr
+    assert (project / "own/tokenizer.json").exists()
+    assert "curate fit" not in curate("ablate", "study.yaml", "-o", "out/one", "--dry-run").stderr

@@ -56,6 +56,11 @@ def test_seeds_metrics_and_training_of_an_arm(study):
         ("raw: {dataset: corpus}", "raw: {dataset: corpus, set: {a.b: 1}}", "go with a `recipe`"),
         ("raw: {dataset: corpus}", "r/aw: {dataset: corpus}", "no arm"),
         ("primary: {metric: bpb, margin: 0.01}", "primary: {metrik: bpb}", "metrik"),
+        (
+            "tokenizer: tokenizer",
+            "make: {t: rm -r}\ntokenizer: t",
+            "`make.t: rm -r`: rm makes no folder here",
+        ),
         ("seeds: 4", "sedes: 4", "did you mean `seeds`"),
     ],
 )
