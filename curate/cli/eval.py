@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from curate.cli import scores
 from curate.cli.run import Json, Quiet
 from curate.errors import ConfigError
 
@@ -31,6 +32,7 @@ def register(app: typer.Typer) -> None:
     )
     group.command("score")(score)
     group.command("heldout")(heldout)
+    scores.register(group)
     app.add_typer(group, name="eval")
 
 
@@ -160,6 +162,10 @@ def _print(found: "Evaluation", output: str, quiet: bool) -> None:
                 (f"  {cell(domain)}", f"{one.bits_per_byte:.4f}", "", f"{one.documents:,}")
                 for domain, one in held.domains.items()
             ]
+        rows += [
+            (f"  {year}", f"{one.bits_per_byte:.4f}", "", f"{one.documents:,}")
+            for year, one in held.years.items()
+        ]
     for name, task in found.tasks.items():
         what = f"{task.metric}, guessing {task.chance:.3f}"
         rows.append((cell(name), f"{task.score:.4f}", what, f"{task.items:,} items"))
