@@ -1,6 +1,7 @@
 """`curate report`: the page to open first; and the commands that compare and begin."""
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -9,6 +10,9 @@ from curate.cli.init import init
 from curate.cli.options import Sides
 from curate.cli.threshold import threshold
 from curate.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def register(app: typer.Typer) -> None:
@@ -19,7 +23,10 @@ def register(app: typer.Typer) -> None:
 
 def report(
     folder: Annotated[
-        str, typer.Argument(metavar="DIR", help="Output folder of a complete run.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="DIR", help="Output folder of a complete run, or of a study.", show_default=False
+        ),
     ],
     output: Annotated[
         str, typer.Option("-o", "--output", metavar="FILE", help="The page; its script is written beside it.")
@@ -34,14 +41,16 @@ def report(
 ) -> None:
     """Write a page that shows what a dataset kept and dropped, and why; it needs no network.
 
+    Of a study (the folder of `curate ablate`) it shows the verdicts, loss curves, corpora and cost of the arms.
+
     Example: curate report out/quickstart -o report.html
 
     The page and its script (report.js) hold all numbers, and some text of sampled documents.
     """
     from pathlib import Path
 
-    from curate.cli.console import print_json, say
     from curate.cli.dataset import Dataset
+    from curate.report import study
     from curate.report.facts import read_facts
     from curate.report.page import gather, write
 
@@ -50,11 +59,25 @@ def report(
         raise ConfigError(f"no such folder: {target.parent}", hint="make it first, or give another -o")
     if not as_json and (target.is_dir() or target.suffix.lower() not in (".html", ".htm")):
         raise ConfigError(f"the page cannot be `{output}`", hint="-o report.html")
-    page = gather(read_facts(folder), Dataset(folder, sides or ()).sides)
+    if study.is_study(folder):
+        if sides:
+            raise ConfigError("a study has no rows that columns could be joined to", hint="leave out --with")
+        found = study.gather(folder)
+        said = f"{found.lead}, by {found.primary_words}; open it in a browser:"
+        _give(found, lambda: study.write(found, target), said, as_json, quiet)
+    else:
+        page = gather(read_facts(folder), Dataset(folder, sides or ()).sides)
+        said = f"{page.rows['kept']:,} of {page.rows['in']:,} rows kept; open it in a browser:"
+        _give(page, lambda: write(page, target), said, as_json, quiet)
+
+
+def _give(page: Any, write: Callable[[], "list[Path]"], said: str, as_json: bool, quiet: bool) -> None:
+    from curate.cli.console import print_json, say
+
     if as_json:
         print_json(page)
         return
-    written = write(page, target)
+    written = write()
     if not quiet:
-        say(f"{page.rows['kept']:,} of {page.rows['in']:,} rows kept; open it in a browser:")
+        say(said)
         print(written[0])

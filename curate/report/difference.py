@@ -11,7 +11,7 @@ from curate.report.counts import columns_of, literal, rows_of
 from curate.report.documents import stream
 from curate.report.facts import Facts
 
-SAMPLE = 3  # documents shown for each reason
+SAMPLE = 3  # documents of each fate
 _ROWS_PER_BUCKET = 5_000_000  # ids held at once; more are joined bucket by bucket
 TEXTS = pa.schema({"id": pa.string(), "text": pa.large_string()})
 TEXT_CHARS = 200
@@ -54,8 +54,8 @@ class Corpora(msgspec.Struct, kw_only=True):
         return bool(self.changed or self.only_a or self.only_b)
 
 
-def compare(a: Facts, b: Facts) -> Corpora:
-    """Join two datasets on `id`; ConfigError where they have no id in common."""
+def compare(a: Facts, b: Facts, sample: int = SAMPLE) -> Corpora:
+    """Join two datasets on `id`, with `sample` documents of each fate; ConfigError where they have no id in common."""
     connection = open_pair(a.folder, b.folder)
     kept = {"a": a.result.rows.kept, "b": b.result.rows.kept}
     largest = max(facts.result.rows.in_ + facts.result.rows.made for facts in (a, b))
@@ -69,9 +69,9 @@ def compare(a: Facts, b: Facts) -> Corpora:
         for bucket in range(buckets):
             for side, facts in (("a", a), ("b", b)):
                 connection.register(f"{side}_texts", stream(facts.folder, TEXTS))
-            for row in rows_of(connection, _join(one, other, buckets, bucket)):
+            for row in rows_of(connection, _join(one, other, buckets, bucket, sample)):
                 rows, ids = fates.get(row[:3], (0, []))
-                fates[row[:3]] = rows + row[3], (ids + row[4])[:SAMPLE]
+                fates[row[:3]] = rows + row[3], (ids + row[4])[:sample]
         found.same, _ = fates.pop((KEPT, "", ""), (0, []))
         found.changed, found.changed_ids = fates.pop((CHANGED, "", ""), (0, []))
         ordered = sorted(fates.items(), key=lambda item: (-item[1][0], item[0]))
@@ -95,7 +95,7 @@ def _strangers(found: Corpora) -> bool:
     return all(fate.fate == ABSENT for fate in (*found.only_a, *found.only_b))
 
 
-def _join(one: str, other: str, buckets: int, bucket: int) -> str:
+def _join(one: str, other: str, buckets: int, bucket: int, sample: int) -> str:
     """Rows kept by `one`, by what `other` did with them: fate, stage, reason, rows, a few ids."""
 
     def rows(view: str, columns: str) -> str:
@@ -103,7 +103,7 @@ def _join(one: str, other: str, buckets: int, bucket: int) -> str:
         return f"(SELECT id{columns} FROM {view}{where})"
 
     return f"""
-        SELECT fate, stage, reason, count(*), min_by(id, hash(id), {SAMPLE}) FROM (
+        SELECT fate, stage, reason, count(*), min_by(id, hash(id), {sample}) FROM (
             SELECT x.id,
                 CASE WHEN y.id IS NOT NULL THEN CASE WHEN x.h IS DISTINCT FROM y.h THEN '{CHANGED}' ELSE '{KEPT}' END
                     WHEN d.id IS NOT NULL THEN '{DROPPED}' WHEN q.id IS NOT NULL THEN '{QUARANTINED}' ELSE '{ABSENT}' END AS fate,

@@ -50,6 +50,26 @@ function visible(text) { // control characters that could reorder or hide text a
   return text.replace(/\r(?=\n|$)/g, "").split(HIDDEN).filter((part) => part).map((part) => (HIDDEN.test(part) ? make("span", { class: "ctrl" }, `U+${part.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`) : document.createTextNode(part)));
 }
 
+function tabs(id, names, current, open) {
+  fill(id, ...names.map((name, i) => make("button", { role: "tab", type: "button", "aria-selected": String(i === current), on: { click: () => open(i) } }, name)));
+  $(id).hidden = names.length < 2;
+}
+const track = (part, whole, kind) => make("div", { class: "track" }, make("div", { class: kind, style: { width: `${(100 * part) / Math.max(1, whole)}%` } }));
+const numbers = (...texts) => texts.map((text) => make("span", { class: "num" }, text));
+function hunks(pieces) { // a row of both sides for each stretch between what is left out
+  const out = [], fold = (text) => make("div", { class: "fold" }, text);
+  let sides = null;
+  if (pieces.every(([kind]) => kind === "same" || kind === "skipped")) out.push(fold("the texts are the same"));
+  for (const [kind, text] of pieces) {
+    if (kind === "skipped" || kind === "rest") { sides = null; out.push(fold(kind === "skipped" ? `${count(Number(text))} characters are the same` : `${count(Number(text))} more characters are not shown`)); continue; }
+    if (!sides) { sides = [make("div", { dir: "auto" }), make("div", { dir: "auto" })]; out.push(make("div", { class: "hunk" }, ...sides)); }
+    if (kind.startsWith("more")) { sides[kind === "more_kept" ? 0 : 1].append(make("span", { class: "more" }, ` … ${count(Number(text))} more characters `)); continue; }
+    if (kind !== "dropped") sides[0].append(...(kind === "kept" ? [make("del", {}, ...visible(text))] : visible(text)));
+    if (kind !== "kept") sides[1].append(...(kind === "dropped" ? [make("ins", {}, ...visible(text))] : visible(text)));
+  }
+  return out;
+}
+
 $("theme").addEventListener("click", () => {
   const root = document.documentElement, dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
   root.dataset.theme = dark ? "light" : "dark";

@@ -177,13 +177,7 @@
   // Duplicates: how many clusters of each size, what it took of each source, and documents beside the one kept.
   const most = page.dedups.reduce((best, one, i, all) => (one.dropped > all[best].dropped ? i : best), 0);
   const pairing = { step: most, list: "largest", number: 0, member: 0 };
-  function tabs(id, names, current, open) {
-    fill(id, ...names.map((name, i) => make("button", { role: "tab", type: "button", "aria-selected": String(i === current), on: { click: () => open(i) } }, name)));
-    $(id).hidden = names.length < 2;
-  }
-  const track = (part, whole, kind) => make("div", { class: "track" }, make("div", { class: kind, style: { width: `${(100 * part) / Math.max(1, whole)}%` } }));
   const cells = (head, ...names) => make("div", { class: "head" }, make("div", {}, head), ...names.map((name) => make("div", { class: name ? "num" : "" }, name)));
-  const numbers = (...texts) => texts.map((text) => make("span", { class: "num" }, text));
   function drawClusters() {
     if (!page.dedups.length) { $("clusters").hidden = true; return; }
     tabs("clusters-tabs", page.dedups.map((one) => one.name), pairing.step, (i) => { Object.assign(pairing, { step: i, list: "largest", number: 0, member: 0 }); drawClusters(); });
@@ -228,19 +222,6 @@
     const shown = cluster.members.length < cluster.size - 1 ? make("div", { class: "fold" }, `${count(cluster.members.length)} of the ${count(cluster.size - 1)} dropped documents of this cluster are shown`) : null;
     $("twins-text").replaceChildren(...(member && member.pieces.length ? hunks(member.pieces) : [make("p", { class: "empty" }, member && member.chars === 0 && cluster.kept.chars === 0 ? "Both texts are empty." : "The text of one of them is not in this dataset" + (page.dropped_kept === "keys" ? ": of dropped rows only the keys were kept (output.dropped)." : "."))]), ...(shown ? [shown] : []));
     $("twins-text").scrollTop = 0;
-  }
-  function hunks(pieces) { // a row of both sides for each stretch between what is left out
-    const out = [], fold = (text) => make("div", { class: "fold" }, text);
-    let sides = null;
-    if (pieces.every(([kind]) => kind === "same" || kind === "skipped")) out.push(fold("the texts are the same"));
-    for (const [kind, text] of pieces) {
-      if (kind === "skipped" || kind === "rest") { sides = null; out.push(fold(kind === "skipped" ? `${count(Number(text))} characters are the same` : `${count(Number(text))} more characters are not shown`)); continue; }
-      if (!sides) { sides = [make("div", { dir: "auto" }), make("div", { dir: "auto" })]; out.push(make("div", { class: "hunk" }, ...sides)); }
-      if (kind.startsWith("more")) { sides[kind === "more_kept" ? 0 : 1].append(make("span", { class: "more" }, ` … ${count(Number(text))} more characters `)); continue; }
-      if (kind !== "dropped") sides[0].append(...(kind === "kept" ? [make("del", {}, ...visible(text))] : visible(text)));
-      if (kind !== "kept") sides[1].append(...(kind === "dropped" ? [make("ins", {}, ...visible(text))] : visible(text)));
-    }
-    return out;
   }
 
   const looking = { step: 0, task: 0 };

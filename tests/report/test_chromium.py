@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from chromium import Chromium, find_chromium
+from chromium import Chromium, open_chromium
 from victims import GOOD, HOSTILE
 
 import curate
@@ -19,13 +19,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Chromium]:
-    program = find_chromium()
-    if program is None:
-        if os.environ.get("CI"):
-            pytest.fail("CI must have Chromium: .ci/run installs it")
-        pytest.skip("needs Chromium (Debian package chromium)")
-    with Chromium(program) as opened:
-        yield opened
+    yield from open_chromium()
 
 
 @pytest.fixture

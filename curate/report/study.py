@@ -1,0 +1,218 @@
+"""`curate report STUDY`: what a study asked, what it found and how sure it is, as one page.
+
+Everything is read from result files: `study.json`, each run's `train.json` and `log.jsonl`, the manifest and the journal
+of each arm's corpus. What is not there any more is said on the page and not made up.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from curate.errors import DataError
+from curate.report import offline
+from curate.report.arms import Corpus, corpus_of, set_beside
+from curate.report.curves import Run, read_run
+from curate.report.verdicts import Comparison, Finding, comparisons, metric_words
+
+STUDY = "study.json"
+
+
+class Look(msgspec.Struct, kw_only=True):
+    """Once verdicts were made."""
+
+    seeds: int
+    planned: int
+    alpha: float
+
+
+class Spread(msgspec.Struct, kw_only=True):
+    """Variance between seeds of one arm."""
+
+    variance: float
+    df: int
+
+
+class RunFolder(msgspec.Struct, kw_only=True):
+    arm: str
+    seed: int
+    folder: str
+    matching: str = "tokens"
+
+
+class Answer(msgspec.Struct, kw_only=True):
+    """What the page needs of `study.json`; fields that came later have a default."""
+
+    name: str
+    control: str
+    primary: str
+    margin: float | None
+    values: dict[str, dict[str, dict[int, float]]]  # arm -> metric -> seed -> value
+    verdicts: list[Finding]
+    looks: list[Look]
+    spread: dict[str, Spread]
+    training: dict[str, dict[str, Any]]
+    notes: list[str]
+    output: str
+    runs: list[RunFolder] = []
+    curation: dict[str, Any] = {}  # of each arm: what making its corpus cost
+
+
+class Variation(msgspec.Struct, kw_only=True):
+    """How much the seeds of one arm vary by a metric."""
+
+    metric: str
+    words: str
+    deviation: float  # standard deviation, in the metric's unit
+    df: int
+
+
+class Arm(msgspec.Struct, kw_only=True):
+    """An arm: its corpus, its trainings."""
+
+    name: str
+    is_control: bool
+    corpus: Corpus
+    runs: list[Run]
+    training: dict[str, Any]
+    curation: dict[str, Any]
+
+
+class Page(msgspec.Struct, kw_only=True):
+    """Everything that the page shows."""
+
+    schema: str = "curate.report.study/1"
+    title: str
+    output: str
+    control: str
+    primary: str
+    primary_words: str
+    margin: float | None
+    question: str
+    lead: str
+    comparisons: list[Comparison]
+    arms: list[Arm]  # the control first
+    looks: list[Look]
+    spread: list[Variation]
+    notes: list[str]
+
+
+def is_study(folder: str) -> bool:
+    """Whether a folder is the output of a study."""
+    return (Path(folder) / STUDY).is_file()
+
+
+def read_answer(folder: str) -> Answer:
+    """`study.json` of a study's folder; DataError where it is none or is damaged."""
+    path = Path(folder) / STUDY
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Answer)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"it cannot be read: {error}", where=str(path), hint="the same `curate ablate` writes it anew"
+        ) from None
+
+
+def gather(folder: str) -> Page:
+    """Read a study's answer, the logs of its runs, and the corpora of its arms side by side."""
+    answer = read_answer(folder)
+    if answer.control not in answer.values:
+        raise DataError(f"no arm `{answer.control}`", where=str(Path(folder) / STUDY))
+    place = Place(Path(folder), answer.output)
+    names = sorted(answer.values, key=lambda name: name != answer.control)
+    corpora = {name: corpus_of(place.arm(name), place.find) for name in names}
+    for name, (corpus, facts) in corpora.items():
+        control = corpora[answer.control][1]
+        if name != answer.control and facts is not None and control is not None:
+            set_beside(corpus, facts, control)
+    found = comparisons(answer.verdicts, answer.values, answer.control, answer.primary, answer.margin)
+    arms = [
+        Arm(
+            name=name, is_control=name == answer.control, training=answer.training.get(name, {}),
+            corpus=corpora[name][0],
+            runs=[read_run(run.seed, run.matching, place.find(run.folder)) for run in answer.runs if run.arm == name],
+            curation=answer.curation.get(name, {}),
+        )
+        for name in names
+    ]  # fmt: skip
+    return Page(
+        title=answer.name, output=folder, control=answer.control, primary=answer.primary,
+        primary_words=metric_words(answer.primary), margin=answer.margin, question=_question(answer, arms),
+        lead=_lead(found, answer), comparisons=found, arms=arms, looks=answer.looks,
+        spread=[_variation(metric, one) for metric, one in answer.spread.items()], notes=[*answer.notes, *_lost(answer, arms)],
+    )  # fmt: skip
+
+
+class Place:
+    """Where the paths of a study are now: it may have been moved with its store, and paths start where it ran."""
+
+    def __init__(self, folder: Path, output: str) -> None:
+        self._folder, self._output = folder, output
+
+    def arm(self, name: str) -> Path:
+        """The folder of an arm's corpus and tokens."""
+        return self._folder / "arms" / name
+
+    def find(self, path: str) -> Path:
+        """A path that the study wrote: from its folder, as it lay then; else as it is written."""
+        if os.path.isabs(path) == os.path.isabs(self._output):
+            beside = Path(os.path.normpath(self._folder / os.path.relpath(path, self._output)))
+            if beside.exists():
+                return beside
+        return Path(path)
+
+
+def _variation(metric: str, spread: Spread) -> Variation:
+    return Variation(metric=metric, words=metric_words(metric), deviation=spread.variance**0.5, df=spread.df)
+
+
+def _question(answer: Answer, arms: list[Arm]) -> str:
+    """What was trained, on how much, how often, and what decides."""
+    others = [f"`{arm.name}`" for arm in arms if not arm.is_control]
+    control = arms[0].training
+    seeds = sorted({len(by.get(answer.primary, {})) for by in answer.values.values()})
+    model = f"{_short(control['parameters'])} parameters" if "parameters" in control else "a small model"
+    tokens = control.get("tokens")
+    each = f", {_short(max(tokens))} tokens each" if tokens else ""
+    often = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
+    return (
+        f"Is a model better or worse for being trained on {_or(others)} instead of `{answer.control}`? {model}{each}, "
+        f"{often} seeds an arm; {metric_words(answer.primary)} decides."
+    )
+
+
+def _short(number: int) -> str:
+    for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return str(number)
+
+
+def _or(names: list[str]) -> str:
+    return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _lead(found: list[Comparison], answer: Answer) -> str:
+    """The verdicts by the primary metric, counted."""
+    primary = [one for one in found if one.metric == answer.primary]
+    counts = {word: sum(one.verdict == word for one in primary) for word in ("better", "worse", "undecided")}
+    return ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+
+
+def _lost(answer: Answer, arms: list[Arm]) -> list[str]:
+    """What the page would show and cannot."""
+    notes = []
+    if not answer.runs:
+        notes.append(
+            "study.json does not say where the runs lie: the same `curate ablate` adds it, for loss curves here"
+        )
+    missing = [f"{arm.name} seed {run.seed}" for arm in arms for run in arm.runs if run.status == "missing"]
+    if missing:
+        notes.append(f"runs that are not in the store any more: {', '.join(missing)}")
+    return notes + [f"{arm.name}: {arm.corpus.note}" for arm in arms if arm.corpus.note]
+
+
+def write(page: Page, target: Path) -> list[Path]:
+    """Write the page and, beside it, its script; returns both."""
+    return offline.write("study", page.title, page, target)
