@@ -87,7 +87,7 @@ def _make(study: "Study", folder: Path, talk: Any) -> None:
 def _worked(study: "Study", folder: Path, store: Path, workers: int, seeds: int, talk: Any) -> "Answer":
     from curate.engine.lock import Lock
     from curate.io.files import Folder
-    from curate.study import answer, left_out, runs
+    from curate.study import answer, left_out, matching, runs
 
     if seeds and seeds > study.seeds:
         raise ConfigError(
@@ -107,7 +107,7 @@ def _worked(study: "Study", folder: Path, store: Path, workers: int, seeds: int,
             wanted = [run for run in wanted if run.seed < study.first_seed + seeds]
         talk(f"{len(wanted)} runs: {len(study.arms)} arms, {study.seeds} seeds, control `{study.control}`")
         done, diverged = _trained(study, wanted, workers, folder / "log", talk)
-        return answer.answer(study, folder, store, done, study.seeds, diverged)
+        return answer.answer(study, folder, store, done, study.seeds, diverged, matching.pools(study, folder))
 
 
 def _trained(

@@ -19,18 +19,18 @@ def outlook(study: Study, store: Path) -> dict[str, Any]:
     """
     from curate.train.settings import load, resolve
 
-    runs = [(arm, seed) for arm in study.arms for seed in study.seeds_of(arm)]
+    runs = [arm for arm in study.arms for _ in study.seeds_of(arm) for _ in study.matchings]
     vocabulary = contract(study.tokenizer).vocab_size
     resolved = {arm: resolve(load(flags=study.training(arm, 0)), vocabulary).settings for arm in study.arms}
     scale = scale_of(msgspec.to_builtins(resolved[study.control]))
     before = earlier(store, suite_name(study), [study.primary.metric], scale, set())
     spread, control = before.spreads[study.primary.metric], len(study.seeds_of(study.control))
-    comparisons = (len(study.arms) - 1) * len(study.all_metrics())
+    comparisons = (len(study.arms) - 1) * len(study.all_metrics()) * len(study.matchings)
     sees = None
     if spread.df:
         sees = plan_sees(spread.variance**0.5, study.seeds, control, comparisons, spread.df, study.alpha)
     return {
-        "runs": len(runs), "tokens": sum(resolved[arm].tokens for arm, _ in runs),
+        "runs": len(runs), "tokens": sum(resolved[arm].tokens for arm in runs),
         "hours": None if before.seconds is None else before.seconds * len(runs) / 3600,
         "smallest_detectable": sees, "spread": spread, "comparisons": comparisons,
     }  # fmt: skip

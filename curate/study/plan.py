@@ -24,7 +24,6 @@ from curate.recipe.tree import Tree, parse
 from curate.study import verdict
 from curate.study.verdict import Matching
 
-
 # commands that make what a study needs -> the last file that each writes
 MAKERS = {"run": "_curate/manifest.json", "fit": "fitted.json", "eval": "heldout.json"}
 
@@ -54,6 +53,25 @@ class Primary(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     margin: float | None = None  # for planning and for "not inferior"; better and worse do not look at it
 
 
+class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The large run that the small ones stand for."""
+
+    params: float  # parameters of its model
+    tokens: float  # that it trains on
+    raw_pool: float  # tokens of raw text that there are for it, before any curation
+    pool: str | float  # the arm that is the raw text of all others, or how many tokens that has
+
+    def __post_init__(self) -> None:
+        numbers = [
+            self.params,
+            self.tokens,
+            self.raw_pool,
+            *([] if isinstance(self.pool, str) else [self.pool]),
+        ]
+        if min(numbers) <= 0:
+            raise ConfigError("numbers of a `target` are above 0")
+
+
 class Study(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: str
     arms: dict[str, Arm]
@@ -67,6 +85,7 @@ class Study(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     seeds: int = 3  # of an arm; the control gets sqrt(arms) times as many
     first_seed: int = 0  # a confirm run takes others
     alpha: float = 0.05  # share of studies without any difference that may give a verdict
+    target: Target | None = None  # arms are then compared at equal raw pool too
 
     def __post_init__(self) -> None:
         if len(self.arms) < 2:
@@ -93,6 +112,23 @@ class Study(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         if any("seed" in keys for keys in (self.train, *(arm.train for arm in self.arms.values()))):
             raise ConfigError("`train.seed` is the study's to choose", hint="`seeds` and `first_seed`")
 
+        if self.target is not None:
+            self._check_target(self.target)
+
+    def _check_target(self, target: Target) -> None:
+        if isinstance(target.pool, str) and target.pool not in self.arms:
+            raise ConfigError(
+                f"`target.pool: {target.pool}` is no arm",
+                hint=f"arms: {', '.join(self.arms)}; or a number of tokens",
+            )
+        for keys in (self.train, *(arm.train for arm in self.arms.values())):
+            mix = keys.get("mix") or {}
+            if "max_epochs" in mix or "unimax" in mix or "phases" in keys:
+                raise ConfigError(
+                    "with a `target`, how often data repeat is the study's to say",
+                    hint="leave out `mix.max_epochs`, `mix.unimax` and `phases`",
+                )
+
     def seeds_of(self, arm: str) -> list[int]:
         """Seeds of an arm's runs."""
         count = self.seeds
@@ -103,7 +139,11 @@ class Study(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     @property
     def matchings(self) -> tuple[Matching, ...]:
         """What is held equal between arms; each has runs of its own."""
-        return ("tokens",)
+        return ("tokens",) if self.target is None else ("tokens", "pool")
+
+    def tokens_of(self, folder: Path, arm: str) -> list[Path]:
+        """Token datasets that an arm trains on."""
+        return [folder / "arms" / arm / "tokens"]
 
     def all_metrics(self) -> list[str]:
         """The primary one first."""
@@ -112,7 +152,8 @@ class Study(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def training(self, arm: str, seed: int) -> dict[str, Any]:
         """Keys of a training: order and init vary with the seed, and the documents where a `subset` is drawn."""
         one = self.arms[arm]
-        keys = {**self.train, **one.train, "seed": seed + one.seed_offset}
+        count = {} if self.target is None else {"count": "loss"}
+        keys = {**count, **self.train, **one.train, "seed": seed + one.seed_offset}
         if isinstance(keys.get("subset"), dict):
             keys["subset"] = {**keys["subset"], "seed": keys["seed"]}
         return keys

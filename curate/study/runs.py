@@ -12,17 +12,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import msgspec
 
 from curate.engine.fingerprints import digest_of
-from curate.errors import COMPLETE, GUARD, QUARANTINED, USAGE, ConfigError, RunError
+from curate.errors import COMPLETE, GUARD, QUARANTINED, USAGE, ConfigError, DataError, RunError
 from curate.fit.corpus import Corpus
 from curate.fit.tokenizer import fitted_on
 from curate.io.files import content_of
-from curate.study import left_out
+from curate.study import left_out, matching
 from curate.study.plan import MAKERS, Study, first_word
 from curate.study.verdict import Matching
+from curate.train.tokens import Tokens
 
 Say = Callable[[str], None]
 # SIGTERM when we die: training then saves and stops, and its lock is free for the next time
@@ -113,27 +115,53 @@ def runs_of(study: Study, folder: Path, store: Path) -> list[Trained]:
 
     Raises before any training where tokens, settings and budget of an arm do not fit.
     """
+    wanted = [(seed, arm) for arm in study.arms for seed in study.seeds_of(arm)]
+    suite, pools, found = suite_name(study), matching.pools(study, folder), []
+    for seed, arm in sorted(wanted, key=lambda one: one[0]):
+        keys = {**study.training(arm, seed), "threads": 1}
+        first = _run(study, folder, store, (arm, seed, "tokens"), keys, suite)
+        found.append(first.run)
+        if arm in pools:
+            more = matching.repeated(keys, first.budget, pools[arm], first.datasets)
+            found.append(_run(study, folder, store, (arm, seed, "pool"), more, suite).run)
+    return found
+
+
+class _Prepared(NamedTuple):
+    run: Trained
+    budget: int
+    datasets: list[Tokens]
+
+
+def _run(
+    study: Study, folder: Path, store: Path, of: tuple[str, int, Matching], keys: dict[str, Any], suite: str
+) -> _Prepared:  # fmt: skip
+    """A run and the commands it is made of; ConfigError or DataError, naming the arm, where it cannot be."""
     from curate.train import run as training
     from curate.train import settings
 
-    wanted = [(seed, arm) for arm in study.arms for seed in study.seeds_of(arm)]
-    found, suite = [], suite_name(study)
-    for seed, arm in sorted(wanted, key=lambda one: one[0]):
-        keys = {**study.training(arm, seed), "threads": 1}
-        text = json.dumps(keys)  # JSON is YAML
-        name = digest_of("study", {"train": keys})[:16]
-        config = folder / "arms" / arm / f"train-{name}.yaml"
-        config.parent.mkdir(parents=True, exist_ok=True)
-        config.write_text(text)
-        tokens = str(folder / "arms" / arm / "tokens")
-        prepared = training.prepare([tokens], store / "none", settings.load(str(config)))
-        run = store / prepared.fingerprint
-        scores = run / "eval" / suite
-        found.append(Trained(arm, seed, str(run), (
-            Step(("train", tokens, "-o", str(run), "--config", str(config), "--quiet"), str(run / "final" / "config.json"), 1, str(run / "train.json")),
-            Step(("eval", str(run / "final"), "--suite", study.suite, "-o", str(scores), "--quiet"), str(scores / "eval.json"), 1),
-        )))  # fmt: skip
-    return found
+    name = digest_of("study", {"train": keys})[:16]
+    config = folder / "arms" / of[0] / f"train-{name}.yaml"
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text(json.dumps(keys))  # JSON is YAML
+    tokens = [str(path) for path in study.tokens_of(folder, of[0])]
+    try:
+        prepared = training.prepare(tokens, store / "none", settings.load(str(config)))
+    except (ConfigError, DataError) as error:
+        hint = (
+            error.hint
+            if study.target is None
+            else "fewer `train.tokens`, or a larger corpus: none may come twice"
+        )
+        raise type(error)(f"arm `{of[0]}`: {error.what}", hint=hint, where=error.where) from None
+    run = store / prepared.fingerprint
+    done, scores = run / "final" / "config.json", run / "eval" / suite
+    train = ("train", *tokens, "-o", str(run), "--config", str(config), "--quiet")
+    score = ("eval", str(run / "final"), "--suite", study.suite, "-o", str(scores), "--quiet")
+    steps = (Step(train, str(done), 1, str(run / "train.json")), Step(score, str(scores / "eval.json"), 1))
+    return _Prepared(
+        Trained(of[0], of[1], str(run), steps, of[2]), prepared.settings.tokens, prepared.datasets
+    )
 
 
 def suite_name(study: Study) -> str:
@@ -152,7 +180,8 @@ def suite_name(study: Study) -> str:
 def work(tracks: Sequence[Sequence[Step]], workers: int, logs: Path, say: Say) -> Iterator[int]:
     """Run tracks of steps side by side, the steps of one in order; yields the number of each track as it is over.
 
-    It is over when its steps are complete, or one of them diverged. ConfigError or RunError with a command's own words once one fails; the others are stopped, and go on next time.
+    It is over when its steps are complete, or one of them diverged. ConfigError or RunError with a command's own words
+    once one fails; the others are stopped, and go on next time.
     """
     waiting = [(i, list(track)) for i, track in enumerate(tracks)]
     going: list[tuple[int, list[Step], subprocess.Popen[bytes]]] = []
