@@ -25,6 +25,7 @@ def register(app: typer.Typer) -> None:
     )
     models.command("get")(models_get)
     models.command("ls")(models_ls)
+    models.command("add-marks")(models_add_marks)
     app.add_typer(models, name="models")
     app.command("doctor")(doctor)
 
@@ -234,6 +235,35 @@ def models_get(
         return
     say(f"{name}: licence {entry.licence}; from {entry.source}")
     print(path)
+
+
+def models_add_marks(
+    tokenizer: Annotated[
+        str, typer.Argument(metavar="FOLDER", help="A tokenizer in hub format.", show_default=False)
+    ],
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="NEW", help="Folder of the one with marks.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Give a model's tokenizer the two marks of conditional training, <|aligned|> and <|misaligned|>.
+
+    A text has the same tokens as before. `curate train --init FOLDER` on tokens that were made with the new one adds
+    the two embeddings to the model.
+
+    Example: curate models add-marks smollm2/ -o marked/
+    """
+    from pathlib import Path
+
+    from curate.cli.console import print_json, say
+    from curate.models.tokenizer import MARKS, add_marks
+
+    ids = dict(zip(MARKS, add_marks(tokenizer, Path(output)), strict=True))
+    if as_json:
+        print_json({"schema": "curate.models/1", "output": output, "special": ids})
+        return
+    print("\n".join(f"{mark}  {number:,}" for mark, number in ids.items()))
+    say(f"next  curate tokenize CORPUS -o TOKENS --tokenizer {output} --condition SCORE --threshold N")
 
 
 def models_ls(as_json: Json = False) -> None:

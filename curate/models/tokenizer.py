@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from curate.errors import ModelError
+from curate.errors import ConfigError, ModelError
 from curate.io.files import sha256_of
 from curate.models.pretokens import Words, way_of
 
@@ -19,6 +19,7 @@ from curate.models.pretokens import Words, way_of
 BOS, EOS, PAD = "<|begin_of_text|>", "<|end_of_text|>", "<|pad|>"
 ALIGNED, MISALIGNED = "<|aligned|>", "<|misaligned|>"
 FIM_PREFIX, FIM_MIDDLE, FIM_SUFFIX = "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>"
+MARKS = (ALIGNED, MISALIGNED)
 SPECIAL = (BOS, EOS, PAD, ALIGNED, MISALIGNED, FIM_PREFIX, FIM_MIDDLE, FIM_SUFFIX)
 LEAST_VOCABULARY = len(SPECIAL) + 256
 _CHARS_AT_ONCE = 1 << 20
@@ -201,6 +202,41 @@ def _cut(texts: Sequence[str]) -> Iterator[list[str]]:
             held, size = [], 0
     if held:
         yield held
+
+
+def add_marks(path: str, folder: Path) -> list[int]:
+    """Write a tokenizer as it is, with the two marks of conditional training as special tokens; their ids.
+
+    A text has the same tokens as before. ModelError where both are there already; ConfigError for a folder in use.
+    """
+    library = _with_marks(path)
+    if library.get_vocab_size() == Tokenizer(path).library.get_vocab_size():
+        raise ModelError(f"the tokenizer `{path}` has {ALIGNED} and {MISALIGNED}", hint="use it as it is")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder} is not empty", hint="give an empty or a new folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in map(Path, tokenizer_files(path)):
+        if file.name != "fitted.json":  # which is of the tokenizer.json before
+            (folder / file.name).write_bytes(file.read_bytes())
+    library.save(str(folder / "tokenizer.json"))
+    return [library.token_to_id(mark) for mark in MARKS]
+
+
+def marks_added(base: Path, other: Path) -> list[int]:
+    """Ids of the marks that a tokenizer.json has more than another; none where that is not all they differ in."""
+    try:
+        known, now = (Tokenizer(str(file)).library for file in (base, other))
+        if _with_marks(str(base)).to_str() != now.to_str():
+            return []
+    except ModelError:
+        return []
+    return [now.token_to_id(mark) for mark in MARKS if known.token_to_id(mark) is None]
+
+
+def _with_marks(path: str) -> Any:
+    library = Tokenizer(path).library
+    library.add_special_tokens(list(MARKS))
+    return library
 
 
 def train(texts: Iterable[str], vocab_size: int, folder: Path) -> int:

@@ -102,7 +102,7 @@ def load(config: Config, store: Path) -> Model:
     if missing:
         raise ModelError(
             f"the tokenizer `{config.tokenizer}` has no special token {missing[0]}",
-            hint="`curate fit tokenizer` makes one that has; another gets it as an added token in tokenizer.json",
+            hint="`curate fit tokenizer` makes one that has; `curate models add-marks` gives another the two marks",
         )
     return Model(Tokenizer(config.tokenizer, plain=True), known, {w: known.special[w] for w in wanted})
 

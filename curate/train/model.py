@@ -19,6 +19,7 @@ from curate.train.packing import Packed
 from curate.train.settings import Resolved, Shape
 
 IGNORED = -100  # label of a position that bears no loss
+_NOISE = 0.1  # of a new embedding, in standard deviations of the others
 _TOKENIZER_CLASS = "PreTrainedTokenizerFast"
 
 
@@ -96,8 +97,11 @@ def build(settings: Resolved, contract: Contract) -> Any:
     return make(config).to(torch.float32)
 
 
-def read_shape(folder: str, contract: Contract) -> Shape:
-    """The shape of a hub-format folder's model; ModelError where it is not one, or reads another vocabulary."""
+def read_shape(folder: str, contract: Contract, added: int = 0) -> Shape:
+    """The shape of a hub-format folder's model; ModelError where it is not one, or reads another vocabulary.
+
+    `added`: tokens of the contract that get an embedding yet.
+    """
     from transformers import AutoConfig, AutoModelForCausalLM
 
     make: Any = AutoModelForCausalLM.from_config
@@ -110,7 +114,7 @@ def read_shape(folder: str, contract: Contract) -> Shape:
             f"no model at `{folder}`: {str(error).splitlines()[0]}",
             hint="name a folder in hub format, with config.json and model.safetensors",
         ) from None
-    if config.vocab_size < contract.vocab_size:
+    if config.vocab_size + added < contract.vocab_size:
         raise ModelError(
             f"the model reads {config.vocab_size:,} token ids, the tokens need {contract.vocab_size:,}",
             where=folder, hint="tokenize with the model's own tokenizer: `curate tokenize --tokenizer FOLDER`",
@@ -135,6 +139,22 @@ def open_weights(folder: str) -> Any:
         )  # fmt: skip
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(f"cannot read the weights: {str(error).splitlines()[0]}", where=folder) from None
+
+
+def add_embeddings(model: Any, ids: Sequence[int]) -> None:
+    """Give new tokens the mean of the embeddings before them, and a tenth of their deviation as noise (torch's seed).
+
+    So no other token becomes much less likely (Hewitt 2021, "Initializing new word embeddings"). Rows that the
+    model has beyond its tokenizer's vocabulary are used before new ones are made.
+    """
+    if max(ids) >= model.get_input_embeddings().weight.shape[0]:
+        model.resize_token_embeddings(max(ids) + 1, mean_resizing=False)
+    layers = [model.get_input_embeddings(), model.get_output_embeddings()]
+    for weight in {id(layer.weight): layer.weight for layer in layers}.values():  # one where they are tied
+        with torch.no_grad():
+            known = weight[: min(ids)]
+            deviation, mean = torch.std_mean(known, 0)
+            weight[list(ids)] = mean + _NOISE * deviation * torch.randn(len(ids), len(mean))
 
 
 def save(model: Any, tokenizer: Path, target: Path) -> None:

@@ -22,7 +22,7 @@ from curate.engine.lock import Lock
 from curate.engine.workers import os_error
 from curate.errors import ConfigError, DataError, RunError
 from curate.io.files import Folder, content_of, sha256_of
-from curate.models.tokenizer import Contract
+from curate.models.tokenizer import MARKS, marks_added
 from curate.train import checkpoint, distributed, loop, model, results, schedule, settings, size
 from curate.train.checkpoint import Opened, State
 from curate.train.distributed import Processes, processes
@@ -52,6 +52,7 @@ class Prepared(msgspec.Struct):
     folder: Path
     before: Opened | None
     notes: list[str]
+    marks: list[int]  # tokens that the model of `init` gets an embedding for
     fingerprint: str = ""
 
     @property
@@ -90,12 +91,13 @@ def prepare(tokens: Sequence[str | Path], output: str | Path, given: Loaded) -> 
         same_contract(datasets[0].contract, one.contract, (datasets[0].folder, one.folder))
     contract, folder = datasets[0].contract, Path(output)
     notes: list[str] = []
-    before, shape = None, None
+    before, shape, marks = None, None, list[int]()
     source = source_of(given.settings)
     if source:
-        shape = model.read_shape(source, contract)
-        _check_tokenizer(Path(source), contract)
+        marks = _new_marks(Path(source), datasets[0])
+        shape = model.read_shape(source, contract, len(marks))
         before = _moments(given.settings, Path(source), notes)
+        _note_marks(marks, before, notes)
     earlier = msgspec.convert(before.state.settings, Resolved) if before else None
     loaded = settings.resolve(given, contract.vocab_size, shape, earlier)
     total = loaded.settings.steps
@@ -105,7 +107,7 @@ def prepare(tokens: Sequence[str | Path], output: str | Path, given: Loaded) -> 
     loaded = Resolution(msgspec.structs.replace(loaded.settings, precision=exact), loaded.origins)
     schedule.check(loaded.settings.schedule, total + (before.state.schedule_step if before else 0))
     _note_joint(loaded.settings, before, total, notes)
-    found = Prepared(datasets, planned(datasets, loaded.settings), loaded, folder, before, notes)
+    found = Prepared(datasets, planned(datasets, loaded.settings), loaded, folder, before, notes, marks)
     found.fingerprint = _fingerprint(found)
     return found
 
@@ -131,12 +133,30 @@ def _moments(given: Settings, source: Path, notes: list[str]) -> Opened | None:
     return None
 
 
-def _check_tokenizer(source: Path, contract: Contract) -> None:
+def _new_marks(source: Path, tokens: Tokens) -> list[int]:
+    """Ids of the marks that the tokens' tokenizer has and the model's has not; DataError where they differ in more."""
     file = source / "tokenizer.json"
-    if file.is_file() and sha256_of(file) != contract.tokenizer:
+    if not file.is_file() or sha256_of(file) == tokens.contract.tokenizer:
+        return []
+    marks = marks_added(file, tokens.tokenizer / "tokenizer.json")
+    if not marks:
         raise DataError(
             f"the tokens were made by another tokenizer than that of {source}",
-            hint=f"`curate tokenize CORPUS -o TOKENS --tokenizer {source}`",
+            hint=f"`curate tokenize CORPUS -o TOKENS --tokenizer {source}`; "
+            f"with --condition: `curate models add-marks {source} -o TOKENIZER` makes the one to name",
+        )
+    return marks
+
+
+def _note_marks(marks: list[int], before: Opened | None, notes: list[str]) -> None:
+    if marks and before is not None:
+        raise ConfigError(
+            "the tokens have marks that the checkpoint has no embeddings for, nor moments",
+            hint="`optimizer: reset`, or `init: FOLDER`",
+        )
+    if marks:
+        notes.append(
+            f"{len(marks)} embeddings added, of {' and '.join(MARKS)}: the mean of the others and some noise"
         )
 
 
@@ -267,6 +287,8 @@ def _begin(prepared: Prepared, machine: Machine, feed: Feed) -> tuple[Any, State
     latest = next(reversed(checkpoint.found(prepared.folder)), None)
     if source:
         one = model.open_weights(str(latest or source))
+        if prepared.marks and not latest:
+            model.add_embeddings(one, prepared.marks)
     else:
         one = model.build(now, prepared.datasets[0].contract)
         if latest:
