@@ -10,6 +10,7 @@ from curate.cli.run import Json, Quiet
 from curate.errors import ConfigError
 
 if TYPE_CHECKING:
+    from curate.eval.contamination import Contamination
     from curate.eval.run import Evaluation
 
 
@@ -32,6 +33,8 @@ def register(app: typer.Typer) -> None:
     )
     group.command("score")(score)
     group.command("heldout")(heldout)
+    group.command("contamination")(contamination)
+    group.command("probes")(probes)
     scores.register(group)
     app.add_typer(group, name="eval")
 
@@ -132,6 +135,141 @@ def heldout(
     )
     say(f"output     {output}")
     say(f"next       curate eval CHECKPOINT --heldout {output} -o scores/")
+
+
+def contamination(
+    corpora: Annotated[
+        list[str],
+        typer.Argument(metavar="CORPUS...", help="Arms: each a file, a folder, or a glob in quotes."),
+    ],
+    suite: Annotated[str, typer.Option("--suite", help="A built-in suite, or a YAML file.")] = "small",
+    data: Annotated[
+        str, typer.Option("--data", metavar="DIR", help="Where the files of the suite lie.")
+    ] = "",
+    left_out: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--leave-out", metavar="DIR", help="As `curate tokenize` has it: not searched; repeatable."
+        ),
+    ] = None,
+    id_column: Annotated[str, typer.Option("--id", metavar="COLUMN", help="The column with ids.")] = "",
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FILE", help="Write what was found as JSON.")
+    ] = "",
+    workers: Annotated[int, typer.Option("--workers", help="Processes; as many as cores.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Items of a suite's tasks that a corpus holds, question and answer.
+
+    Scores of arms compare on the items that none of them has: `curate ablate` leaves the others out.
+
+    Example: curate eval contamination out/raw out/deduped --suite small --data eval/
+    """
+    from pathlib import Path
+
+    import msgspec
+
+    from curate.cli.console import print_json, say
+    from curate.eval.contamination import search
+    from curate.eval.suite import load, open_all
+
+    opened = open_all(load(suite, data=data))
+    found = [
+        search(opened, one, id=id_column or None, leave_out=left_out or (), workers=workers)
+        for one in corpora
+    ]
+    body = {"schema": "curate.eval/1", "status": "ok", "exit": 0, "suite": suite, "corpora": found}
+    if output:
+        Path(output).parent.mkdir(parents=True, exist_ok=True)
+        written = Path(output).with_name(f".{Path(output).name}")
+        written.write_bytes(msgspec.json.format(msgspec.json.encode(body)))
+        written.replace(output)
+    if as_json:
+        return print_json(body)
+    _print_contamination(found)
+    if output:
+        say(f"output     {output}")
+
+
+def _print_contamination(found: "list[Contamination]") -> None:
+    from curate.cli.console import cell, say, table
+
+    rows = [("task", "items", "cannot be found", *(cell(one.corpus) for one in found))]
+    for task, items in found[0].items.items():
+        hits = (f"{len(one.found[task]):,}" for one in found)
+        rows.append((cell(task), f"{items:,}", f"{found[0].unmatchable[task]:,}", *hits))
+    print("\n".join(table(rows, right=tuple(range(1, len(rows[0]))))))
+    for one in found:
+        say(f"{cell(one.corpus)}: {one.documents:,} documents searched")
+
+
+def probes(
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="A checkpoint in hub format.")],
+    words: Annotated[
+        str, typer.Option("--words", metavar="FILE", help="Words that make a continuation toxic, one a line.")
+    ] = "",
+    prompts: Annotated[
+        str, typer.Option("--prompts", metavar="PATH", help="Texts to continue, for --words.")
+    ] = "",
+    memorised: Annotated[
+        str,
+        typer.Option("--memorised", metavar="PATH", help="Training text: how much of it is said by heart."),
+    ] = "",
+    tokens: Annotated[int, typer.Option("--tokens", min=1, help="Of a continuation, for --words.")] = 20,
+    prompt: Annotated[
+        int, typer.Option("--prompt", min=1, help="Tokens of a text that are shown, for --memorised.")
+    ] = 32,
+    span: Annotated[
+        int, typer.Option("--span", min=1, help="Tokens that must come exactly, for --memorised.")
+    ] = 32,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="So many texts, the first ones.")] = 1000,
+    dtype: Annotated[str, typer.Option("--dtype", help="fp32, bf16, or auto: bf16 on a GPU.")] = "auto",
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda, or auto.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """How often a model goes on in toxic words, and how much of its training text it says by heart.
+
+    What a change of data did on the way is in the scores of its checkpoints: `curate eval gap`.
+
+    Example: curate eval probes runs/a/final --words bad_words.txt --prompts prompts.jsonl --memorised corpus/
+    """
+    from curate.cli.console import print_json
+    from curate.eval.model import Model, named
+    from curate.eval.probes import memorised as by_heart
+    from curate.eval.probes import toxic_rate, word_list
+
+    if bool(words) != bool(prompts) or not (words or memorised):
+        raise ConfigError("nothing to probe", hint="--words with --prompts, or --memorised, or all three")
+    _needs_libraries()
+    listed = _words(words) if words else []
+    texts = [_texts(path, limit) if path else [] for path in (prompts, memorised)]
+    model = Model.open(folder, named(dtype), device)
+    found: dict[str, Any] = {}
+    if words:
+        rate, _ = toxic_rate(model, texts[0], word_list(listed), tokens=tokens)
+        found["toxic"] = {"rate": rate, "prompts": len(texts[0]), "words": len(listed), "tokens": tokens}
+    if memorised:
+        share, asked = by_heart(model, texts[1], prompt=prompt, span=span)
+        found["memorised"] = {"rate": share, "texts": asked, "prompt": prompt, "span": span}
+    if as_json:
+        body = {"schema": "curate.eval/1", "status": "ok", "exit": 0, "checkpoint": folder}
+        return print_json({**body, "model": model.about(), "probes": found})
+    for name, one in found.items():
+        print(f"{name:<10} {one['rate']:.4f}  of {one.get('prompts', one.get('texts')):,} texts")
+
+
+def _words(path: str) -> list[str]:
+    from curate.stages._lists import lines
+
+    return [word for entries, _ in lines(path, comments=True) for word in entries.to_pylist()]
+
+
+def _texts(path: str, limit: int) -> list[str]:
+    """The first texts of an input."""
+    from curate.eval.bpb import Heldout, chunks
+
+    given = Heldout(name=path, path=path)
+    return [text for batch in chunks(given, limit) for text in batch["text"].to_pylist()]
 
 
 def _needs_libraries() -> None:

@@ -132,3 +132,60 @@ def test_heldout_as_a_command(scene, tmp_path, curate) -> None:
     again = curate("eval", scene / "final", "--suite", scene / "mine.yaml", "--heldout", tmp_path / "held",
                    "-o", tmp_path / "out", "--json", "--quiet")  # fmt: skip
     assert json.loads(again.stdout)["heldout"]["held"]["documents"] == 2
+
+
+def test_contamination_by_arm(scene, tmp_path, curate) -> None:
+    """An item's question and right answer stand in one arm, its question and the wrong one in the other."""
+    asked = "Why had the heron waited beside the frozen canal until every barge was gone?"
+    item = {"query": asked, "choices": ["because of the herring", "to count them"], "gold": 0}
+    (tmp_path / "herons.jsonl").write_text(json.dumps(item) + "\n")
+    (tmp_path / "suite.yaml").write_text("tasks: [{name: herons, path: herons.jsonl}]\n")
+    arms = []
+    for name, answer in (("clean", "to count them"), ("dirty", "because of the herring")):
+        arms.append(tmp_path / f"{name}.parquet")
+        pq.write_table(pa.table({"text": [f"{asked} It did so {answer}.", "Nothing."]}), arms[-1])
+    done = curate("eval", "contamination", *arms, "--suite", tmp_path / "suite.yaml", "-o", tmp_path / "found.json",
+                  "--workers", 1, "--json")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert [one["found"] for one in said["corpora"]] == [{"herons": []}, {"herons": ["herons.jsonl:1"]}]
+    assert json.loads((tmp_path / "found.json").read_text()) == said
+    refused = curate("eval", "contamination", arms[0], "--suite", scene / "nosuch.yaml")
+    assert refused.returncode == 2
+
+
+def test_probes_as_a_command(scene, tmp_path, curate) -> None:
+    """What the model itself says is toxic where its words are listed; a text that it says is memorised."""
+    from curate.eval.model import Model
+
+    model = Model.open(str(scene / "final"))
+    (said,) = model.continued([[model.prefix, *model.encode(["The cat"])[0]]], 8)
+    pq.write_table(pa.table({"text": ["The cat"]}), tmp_path / "prompts.parquet")
+    word = max(model.decode(said).split(), key=len, default="")
+    if not word.strip("#"):
+        pytest.skip("this model says nothing that a list can hold")
+    (tmp_path / "words.txt").write_text(f"{word}\n")
+    (tmp_path / "others.txt").write_text("zzzzzz\n")
+    common = (
+        "eval",
+        "probes",
+        scene / "final",
+        "--prompts",
+        tmp_path / "prompts.parquet",
+        "--tokens",
+        8,
+        "--json",
+    )
+    toxic = [
+        json.loads(curate(*common, "--words", tmp_path / name).stdout)["probes"]["toxic"]
+        for name in ("words.txt", "others.txt")
+    ]
+    assert [one["rate"] for one in toxic] == [1.0, 0.0]
+    assert toxic[0]["prompts"] == toxic[0]["words"] == 1
+    done = curate(
+        "eval", "probes", scene / "final", "--memorised", scene / "docs.parquet", "--prompt", 2, "--span", 1
+    )
+    assert "memorised" in done.stdout
+    assert "of 3 texts" in done.stdout
+    refused = curate("eval", "probes", scene / "final", "--words", tmp_path / "words.txt")
+    assert (refused.returncode, "--words with --prompts" in refused.stderr) == (2, True)
