@@ -74,9 +74,7 @@ def check_tokenizer(study: Study, folder: Path) -> None:
 def making(study: Study) -> list[Step]:
     """Make what the study needs besides its arms, such as a tokenizer and a held-out set."""
     return [
-        Step(
-            (*shlex.split(command), "-o", folder, "--quiet"), str(Path(folder) / MAKERS[first_word(command)])
-        )
+        Step((*shlex.split(command), "-o", folder), str(Path(folder) / MAKERS[first_word(command)]))
         for folder, command in study.make.items()
     ]
 

@@ -117,6 +117,6 @@ def test_what_a_study_names_to_be_made_is_made_once(project):
     (project / "study.yaml").write_text(STUDY.replace("tokenizer: tokenizer", made))
     planned = curate("ablate", "study.yaml", "-o", "out/one", "--dry-run")
     assert planned.returncode == 0, planned.stderr
-    assert "curate fit tokenizer held.parquet --vocab-size 300 -o own --quiet" in planned.stderr
+    assert "curate fit tokenizer held.parquet --vocab-size 300 -o own" in planned.stderr
     assert (project / "own/tokenizer.json").exists()
     assert "curate fit" not in curate("ablate", "study.yaml", "-o", "out/one", "--dry-run").stderr
