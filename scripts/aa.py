@@ -20,7 +20,9 @@ Draw = Callable[[int], np.ndarray]  # so many values of runs that differ in thei
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("study", type=Path, help="study.json of a study whose arms are the same")
     parser.add_argument("--studies", type=int, default=2000, help="dealt out, and simulated, of each shape")
     parser.add_argument("--seed", type=int, default=0)
@@ -48,7 +50,10 @@ def shapes(draw: Draw, studies: int, most: int) -> Iterator[tuple[str, int]]:
             false = sum(is_false(draw(control + arms * seeds), arms, seeds, control) for _ in range(studies))
             yield f"{arms} arm{'s' * (arms > 1)} of {seeds} seeds, control of {control}", false
     if most >= 20:
-        yield "1 arm, looked at after each of 3-10 seeds", sum(is_false_by_looks(draw(20)) for _ in range(studies))
+        yield (
+            "1 arm, looked at after each of 3-10 seeds",
+            sum(is_false_by_looks(draw(20)) for _ in range(studies)),
+        )
 
 
 def is_false(values: np.ndarray, arms: int, seeds: int, control: int) -> bool:
