@@ -33,6 +33,7 @@ class Corpus(msgspec.Struct, kw_only=True):
     funnel: list[Funnel] = []
     seconds: dict[str, float] = {}  # CPU seconds of curation: corpus, tokens
     tokens: int = 0  # in the token dataset
+    left_out: int = 0  # documents that are not in it: near the suite's held-out sets
     taken: Taken | None = None  # what it dropped or changed of what the control keeps
 
 
@@ -44,6 +45,7 @@ def corpus_of(arm: Path, find: Callable[[str], Path]) -> tuple[Corpus, Facts | N
     if plan is not None and tokens.exists(MANIFEST):
         counted = read_manifest(tokens)
         found.tokens, found.seconds["tokens"] = counted.tokens, _cpu_seconds(counted)
+        found.left_out = sum(sum(reasons.values()) for reasons in counted.rows.dropped.values())
     if (made / MANIFEST).is_file():
         path = made
     elif plan is not None:

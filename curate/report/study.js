@@ -8,17 +8,25 @@
   const pretty = (text) => text.split("`").map((part, i) => (i % 2 ? make("b", {}, part) : part)); // names stand in backticks
   const signed = (x, digits) => `${x > 0 ? "+" : x < 0 ? "−" : ""}${Math.abs(x).toFixed(digits)}`;
 
+  // Trainings: at equal tokens, and at equal raw pool where the study has a target.
+  const matchings = [...new Set(page.arms.flatMap((arm) => Object.keys(arm.training)))];
+  const matchingWords = { tokens: "equal tokens", pool: "equal raw pool" };
+  const first = (arm) => arm.training[matchings[0]] || {};
+  const there = (arm) => arm.runs.filter((run) => run.status !== "missing");
+  const trained = (arm, key, total) => (there(arm).length === arm.runs.length && arm.runs.length ? sum(arm.runs.map((run) => run[key])) : sum(matchings.map((m) => total(arm.training[m] || {}))));
+  const trainingSeconds = (arm) => trained(arm, "seconds", (one) => one.seconds || 0);
+
   function drawHead() {
     $("output").textContent = page.output;
     const primary = page.comparisons.filter((one) => one.metric === page.primary);
     const counts = ["worse", "better", "undecided"].map((verdict) => [verdict, primary.filter((one) => one.verdict === verdict).length]).filter(([, n]) => n);
-    $("lead").replaceChildren(...counts.flatMap(([verdict, n], i) => [i ? ", " : "", make("span", { class: verdict }, `${n} ${verdict}`)]), make("small", {}, ` against ${page.control}, by ${page.primary_words}`));
+    $("lead").replaceChildren(...counts.flatMap(([verdict, n], i) => [i ? ", " : "", make("span", { class: verdict }, `${n} ${verdict}`)]), make("small", {}, ` against ${page.control}, by ${page.primary_words}${matchings.length > 1 ? `, ${matchings.map((m) => matchingWords[m]).join(" and ")}` : ""}`));
     $("question").replaceChildren(...pretty(page.question));
     fill("said", ...primary.map((one) => make("li", {}, word(one.verdict), make("span", {}, dot(one.arm), ...visible(one.sentence), one.not_inferior === null || one.low === null || one.verdict === "better" ? "" : one.not_inferior ? ` Its interval lies within the margin of ${one.margin}.` : ` Its interval goes beyond the margin of ${one.margin}.`))));
-    const runs = page.arms.flatMap((arm) => arm.runs.filter((run) => run.status !== "missing")), control = page.arms[0].training;
+    const runs = page.arms.flatMap(there), control = first(page.arms[0]);
     const spent = sum(page.looks.map((look) => look.alpha)), seeds = [...new Set(page.comparisons.flatMap((one) => [one.seeds, one.control_seeds]))].sort((a, b) => a - b);
-    const tiles = [["arms", String(page.arms.length), ""], ["seeds an arm", seeds.join(" to "), ""], ["parameters", control.parameters ? short(control.parameters) : "–", ""], ["tokens a run", control.tokens ? short(Math.max(...control.tokens)) : "–", ""],
-      ["training", seconds(sum(page.arms.map((arm) => arm.training.seconds || 0))), `${count(runs.length || sum(page.arms.map((arm) => arm.training.runs || 0)))} runs`], ["looks", String(page.looks.length), `alpha spent ${plain(spent)}`]];
+    const tiles = [["arms", String(page.arms.length), ""], ["seeds an arm", seeds.join(" to "), ""], ["parameters", control.parameters ? short(control.parameters) : "–", ""], ["tokens a run", control.tokens && control.tokens.length ? short(Math.max(...control.tokens)) : "–", ""],
+      ["training", seconds(sum(page.arms.map(trainingSeconds))), `${count(runs.length || sum(page.arms.map((arm) => first(arm).runs || 0)))} runs`], ["looks", String(page.looks.length), `alpha spent ${plain(spent)}`]];
     $("tiles").replaceChildren(...tiles.map(([name, value, more]) => make("div", {}, make("dt", {}, name), make("dd", {}, `${value} `, make("small", {}, more)))));
   }
 
@@ -45,7 +53,7 @@
         svg.append(draw("circle", { class: "estimate", cx: at(one.difference), cy: 24, r: 6.5 }, title(`${signed(one.difference, 4)}`)));
       }
       const n = one.seeds === one.control_seeds ? `${one.seeds} seeds` : `${one.seeds} seeds, ${one.control_seeds} of the control`;
-      cells.push(make("div", { class: "label" }, dot(one.arm), one.arm, make("small", {}, one.matching === "pool" ? `equal raw pool, ${n}` : n)), make("div", { class: "strip" }, svg),
+      cells.push(make("div", { class: "label" }, dot(one.arm), one.arm, make("small", {}, matchings.length > 1 ? `${matchingWords[one.matching]}, ${n}` : n)), make("div", { class: "strip" }, svg),
         make("div", { class: "figures" }, make("b", {}, one.difference === null ? "–" : signed(one.difference, 3)), make("small", {}, open ? one.note || "no interval" : `${signed(one.low, 3)} to ${signed(one.high, 3)}`), make("small", {}, one.smallest_detectable === null || one.difference === null ? "" : `could see ${one.smallest_detectable.toFixed(3)}`)), word(one.verdict));
     }
     const axis = draw("svg", { height: 20, class: "axis-row" });
@@ -75,7 +83,7 @@
     const all = page.arms.flatMap((arm) => arm.runs.filter((run) => run.at.length));
     if (!all.length) { $("loss").hidden = true; return; }
     const gone = page.arms.flatMap((arm) => arm.runs.filter((run) => run.status === "diverged").map((run) => `${arm.name} seed ${run.seed} diverged: ${run.reason}`));
-    $("loss-note").textContent = `Nats per token of each arm's own text, a line for each seed: an arm whose text is easy to guess has a low loss and may still be the worse one. ${gone.join(" ")}`;
+    $("loss-note").textContent = `Nats per token of each arm's own text, a line for each seed: an arm whose text is easy to guess has a low loss and may still be the worse one.${page.arms.some((arm) => arm.runs.some((run) => run.matching === "pool")) ? " Dashed: at equal raw pool, some of it read again." : ""} ${gone.join(" ")}`;
     fill("loss-arms", ...page.arms.map((arm) => make("button", { type: "button", "aria-pressed": String(!hidden.has(arm.name)), title: "Show or hide", on: { click: () => { hidden[hidden.has(arm.name) ? "delete" : "add"](arm.name); drawLoss(); } } }, dot(arm.name), arm.name)));
     const wide = Math.max(280, $("chart").clientWidth), tall = Math.min(380, Math.max(240, wide * 0.36)), left = 40, bottom = tall - 26;
     const most = Math.max(...all.map((run) => run.at[run.at.length - 1])), shown = all.flatMap((run) => run.loss.filter((_, i) => run.at[i] >= most * 0.04));
@@ -87,7 +95,7 @@
     for (const loss of ticks(low, high)) { svg.append(draw("line", { class: "axis", x1: left, x2: wide, y1: y(loss), y2: y(loss) })); label(plain(loss), left - 8, y(loss) + 4, "end"); }
     for (const tokens of ticks(0, most)) label(tokens ? short(tokens) : "0 tokens", x(tokens), tall - 8, tokens ? "middle" : "start");
     for (const { arm, run } of curves()) {
-      svg.append(draw("polyline", { class: "run", stroke: colour(arm), style: `stroke: ${colour(arm)}`, "clip-path": "url(#frame)", points: run.at.map((t, i) => `${x(t).toFixed(1)},${y(run.loss[i]).toFixed(1)}`).join(" ") }));
+      svg.append(draw("polyline", { class: `run ${run.matching}`, style: `stroke: ${colour(arm)}`, "clip-path": "url(#frame)", points: run.at.map((t, i) => `${x(t).toFixed(1)},${y(run.loss[i]).toFixed(1)}`).join(" ") }));
       if (run.status === "diverged") { const i = run.at.length - 1, mark = draw("text", { class: "ended", x: x(run.at[i]) - 4, y: Math.max(14, y(run.loss[i]) + 4) }); mark.textContent = "✕ diverged"; svg.append(mark); }
     }
     const cross = draw("g", {});
@@ -100,7 +108,7 @@
       if (look === null) return;
       const here = curves().filter(({ run }) => look <= run.at[run.at.length - 1] * 1.02).map(({ arm, run }) => ({ arm, run, i: nearest(run.at, look) })).sort((a, b) => b.run.loss[b.i] - a.run.loss[a.i]);
       cross.append(draw("line", { class: "cross", x1: x(look), x2: x(look), y1: 0, y2: bottom }), ...here.filter((one) => one.run.loss[one.i] <= high).map((one) => draw("circle", { cx: x(one.run.at[one.i]), cy: y(one.run.loss[one.i]), r: 3.5, style: `fill: ${colour(one.arm)}` })));
-      tip.replaceChildren(make("b", {}, `${short(look)} tokens`), ...here.slice(0, 14).map((one) => make("div", {}, dot(one.arm), make("span", {}, `${one.arm}, seed ${one.run.seed}`), make("span", {}, one.run.loss[one.i].toFixed(3)))));
+      tip.replaceChildren(make("b", {}, `${short(look)} tokens`), ...here.slice(0, 14).map((one) => make("div", {}, dot(one.arm), make("span", {}, `${one.arm}, seed ${one.run.seed}${one.run.matching === "pool" ? ", equal pool" : ""}`), make("span", {}, one.run.loss[one.i].toFixed(3)))));
       tip.style.left = x(look) > wide / 2 ? "auto" : `${x(look) + 14}px`;
       tip.style.right = x(look) > wide / 2 ? `${wide - x(look) + 14}px` : "auto";
     };
@@ -114,19 +122,23 @@
 
   const range = (list, format) => { const has = finite(list); if (!has.length) return "–"; const [a, b] = [format(Math.min(...has)), format(Math.max(...has))]; return a === b ? a : `${a} to ${b}`; };
   const table = (heads, rows) => make("table", { class: "data" }, make("thead", {}, make("tr", {}, ...heads.map((head) => make("th", {}, head)))), make("tbody", {}, ...rows));
-  const named = (arm) => make("td", {}, dot(arm.name), arm.name, arm.is_control ? make("small", { style: { paddingLeft: "18px" } }, "the control") : null);
+  const named = (arm, more) => { const small = [arm.is_control ? "the control" : "", more].filter((x) => x).join(", "); return make("td", {}, dot(arm.name), arm.name, small ? make("small", { style: { paddingLeft: "18px" } }, small) : null); };
   const cell = (text, kind) => make("td", { class: kind || "" }, text);
-  const read = (arm, key, other) => (arm.runs.some((run) => run.data[key] !== undefined) ? arm.runs.map((run) => run.data[key]).filter((v) => v !== undefined) : arm.training[other || key] || []);
+  const read = (arm, matching, key) => { // of the runs' own results; else, or where a run is both matchings', of study.json
+    const runs = arm.runs.filter((run) => run.matching === matching && run.data[key] !== undefined);
+    return runs.length ? runs.map((run) => run.data[key]) : (arm.training[matching] || {})[key] || [];
+  };
+  const epochs = (arm, matching) => read(arm, matching, "epochs").map((one) => (typeof one === "object" ? Math.max(...Object.values(one)) : one));
   function drawRead() {
-    const sets = [...new Set(page.arms.flatMap((arm) => arm.runs.flatMap((run) => Object.keys(run.data.shares || {}))))], mixed = sets.length > 1;
+    const sets = [...new Set(page.arms.flatMap((arm) => arm.runs.flatMap((run) => Object.keys(run.data.shares || {}))))], mixed = sets.length > 1, pooled = page.arms.some((arm) => arm.pool);
     const percent = (x) => `${(100 * x).toFixed(1)}%`, times = (x) => x.toFixed(2);
-    const heads = ["arm", "tokens read", "in the loss", "unique", "in its corpus", "epochs", "packed full", "discarded", ...(mixed ? sets.map((name) => `share of ${name}`) : [])];
-    const epochs = (arm) => { const each = read(arm, "epochs"); return each.map((one) => (typeof one === "object" ? Math.max(...Object.values(one)) : one)); };
-    const rows = page.arms.map((arm) => make("tr", {}, named(arm), cell(range(arm.training.tokens || [], short)), cell(range(read(arm, "loss_tokens"), short)), cell(range(read(arm, "unique_tokens"), short)), cell(arm.corpus.tokens ? short(arm.corpus.tokens) : "–"), cell(range(epochs(arm), times)), cell(range(read(arm, "fill_rate"), percent)), cell(range(read(arm, "discarded_tokens"), count)),
-      ...(mixed ? sets.map((name) => cell(range(arm.runs.map((run) => (run.data.shares || {})[name] ?? null), percent))) : [])));
-    $("read-rows").replaceChildren(table(heads, rows));
-    const again = page.arms.filter((arm) => epochs(arm).some((n) => n > 1)).map((arm) => arm.name);
-    $("read-note").textContent = again.length ? `Text was read more than once by ${again.join(", ")}.` : "No arm read any text twice: epochs are below 1.";
+    const heads = ["arm", "tokens read", "in the loss", "unique", "in its corpus", "epochs", "packed full", "discarded", ...(pooled ? ["of the raw pool", "epochs of the large run"] : []), ...(mixed ? sets.map((name) => `share of ${name}`) : [])];
+    const row = (arm, m) => make("tr", {}, named(arm, matchings.length > 1 ? matchingWords[m] : ""), cell(range((arm.training[m] || {}).tokens || [], short)), cell(range(read(arm, m, "loss_tokens"), short)), cell(range(read(arm, m, "unique_tokens"), short)),
+      make("td", {}, arm.corpus.tokens ? short(arm.corpus.tokens) : "–", arm.corpus.left_out ? make("small", {}, `${count(arm.corpus.left_out)} documents left out`) : null), cell(range(epochs(arm, m), times)), cell(range(read(arm, m, "fill_rate"), percent)), cell(range(read(arm, m, "discarded_tokens"), count)),
+      ...(pooled ? [cell(arm.pool ? percent(arm.pool.kept) : "–"), cell(arm.pool && arm.pool.epochs !== null ? times(arm.pool.epochs) : "–")] : []), ...(mixed ? sets.map((name) => cell(range(arm.runs.filter((run) => run.matching === m).map((run) => (run.data.shares || {})[name] ?? null), percent))) : []));
+    $("read-rows").replaceChildren(table(heads, page.arms.flatMap((arm) => matchings.filter((m) => arm.training[m]).map((m) => row(arm, m)))));
+    const again = page.arms.filter((arm) => matchings.some((m) => epochs(arm, m).some((n) => n > 1))).map((arm) => arm.name);
+    $("read-note").textContent = `${again.length ? `Text was read more than once by ${again.join(", ")}.` : "No arm read any text twice: epochs are below 1."}${page.arms.some((arm) => arm.corpus.left_out) ? " Documents near the held-out sets are left out of every arm." : ""}`;
   }
 
   function drawCorpora() {
@@ -172,10 +184,10 @@
 
   function drawCost() {
     const extra = [...new Set(page.arms.flatMap((arm) => Object.keys(arm.curation)))].filter((key) => page.arms.some((arm) => typeof arm.curation[key] === "number"));
-    const parts = (arm) => [["corpus", arm.corpus.seconds.corpus || 0, "var(--s2)"], ["tokenizing", arm.corpus.seconds.tokens || 0, "var(--s1)"], ["training", arm.training.seconds || 0, "var(--s3)"]];
+    const parts = (arm) => [["corpus", arm.corpus.seconds.corpus || 0, "var(--s2)"], ["tokenizing", arm.corpus.seconds.tokens || 0, "var(--s1)"], ["training", trainingSeconds(arm), "var(--s3)"]];
     const most = Math.max(1e-9, ...page.arms.map((arm) => sum(parts(arm).map(([, s]) => s)))), time = (s) => (s ? seconds(s) : "–");
     const rows = page.arms.map((arm) => {
-      const [corpus, tokens, training] = parts(arm).map(([, s]) => s), total = sum(arm.training.tokens || []);
+      const [corpus, tokens, training] = parts(arm).map(([, s]) => s), total = trained(arm, "tokens", (one) => sum(one.tokens || []));
       return make("tr", {}, named(arm), cell(time(corpus)), cell(time(tokens)), cell(time(training)), cell(total ? short(total) : "–"), cell(total && training ? `${short(total / training)}/s` : "–"), ...extra.map((key) => cell(typeof arm.curation[key] === "number" ? plain(arm.curation[key]) : "–")),
         make("td", { class: "wide" }, make("div", { class: "track" }, ...parts(arm).map(([name, s, tint]) => make("div", { style: { width: `${(100 * s) / most}%`, background: tint }, title: `${name}: ${seconds(s)}` })))));
     });
@@ -184,7 +196,7 @@
   }
 
   function drawSure() {
-    const blocks = [make("div", {}, make("h3", {}, "How much seeds vary"), table(["metric", "deviation", "degrees of freedom"], page.spread.map((one) => make("tr", {}, cell(one.words), cell(one.df ? plain(one.deviation) : "–"), cell(count(one.df)))))),
+    const blocks = [make("div", {}, make("h3", {}, "How much seeds vary"), table(["metric", "deviation", "degrees of freedom"], page.spread.map((one) => make("tr", {}, cell(matchings.length > 1 ? `${one.words}, ${matchingWords[one.matching]}` : one.words), cell(one.df ? plain(one.deviation) : "–"), cell(count(one.df)))))),
       make("div", {}, make("h3", {}, "Looks"), table(["look", "seeds", "alpha"], page.looks.map((look, i) => make("tr", {}, cell(`${i + 1}`), cell(`${look.seeds} of ${look.planned}`), cell(plain(look.alpha))))), make("p", { class: "note" }, `Every time verdicts are made is a look; together they spend ${plain(sum(page.looks.map((look) => look.alpha)))}.`))];
     blocks.push(make("div", {}, make("h3", {}, "Notes"), page.notes.length ? make("ul", {}, ...page.notes.map((note) => make("li", {}, ...visible(note)))) : make("p", {}, "None.")));
     $("facts").replaceChildren(...blocks);

@@ -5,63 +5,23 @@ of each arm's corpus. What is not there any more is said on the page and not mad
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from curate.errors import DataError
 from curate.report import offline
+from curate.report.answer import STUDY, Answer, Look, Matched, Pool, Target, read_answer
 from curate.report.arms import Corpus, corpus_of, set_beside
 from curate.report.curves import Run, read_run
-from curate.report.verdicts import Comparison, Finding, comparisons, metric_words
-
-STUDY = "study.json"
-
-
-class Look(msgspec.Struct, kw_only=True):
-    """Once verdicts were made."""
-
-    seeds: int
-    planned: int
-    alpha: float
-
-
-class Spread(msgspec.Struct, kw_only=True):
-    """Variance between seeds of one arm."""
-
-    variance: float
-    df: int
-
-
-class RunFolder(msgspec.Struct, kw_only=True):
-    arm: str
-    seed: int
-    folder: str
-    matching: str = "tokens"
-
-
-class Answer(msgspec.Struct, kw_only=True):
-    """What the page needs of `study.json`; fields that came later have a default."""
-
-    name: str
-    control: str
-    primary: str
-    margin: float | None
-    values: dict[str, dict[str, dict[int, float]]]  # arm -> metric -> seed -> value
-    verdicts: list[Finding]
-    looks: list[Look]
-    spread: dict[str, Spread]
-    training: dict[str, dict[str, Any]]
-    notes: list[str]
-    output: str
-    runs: list[RunFolder] = []
-    curation: dict[str, Any] = {}  # of each arm: what making its corpus cost
+from curate.report.verdicts import Comparison, comparisons, metric_words
 
 
 class Variation(msgspec.Struct, kw_only=True):
     """How much the seeds of one arm vary by a metric."""
 
+    matching: str
     metric: str
     words: str
     deviation: float  # standard deviation, in the metric's unit
@@ -75,7 +35,8 @@ class Arm(msgspec.Struct, kw_only=True):
     is_control: bool
     corpus: Corpus
     runs: list[Run]
-    training: dict[str, Any]
+    training: dict[str, dict[str, Any]]  # by matching
+    pool: Pool | None  # its share of the raw pool, where the study has a target
     curation: dict[str, Any]
 
 
@@ -93,6 +54,7 @@ class Page(msgspec.Struct, kw_only=True):
     lead: str
     comparisons: list[Comparison]
     arms: list[Arm]  # the control first
+    target: Target | None
     looks: list[Look]
     spread: list[Variation]
     notes: list[str]
@@ -103,22 +65,9 @@ def is_study(folder: str) -> bool:
     return (Path(folder) / STUDY).is_file()
 
 
-def read_answer(folder: str) -> Answer:
-    """`study.json` of a study's folder; DataError where it is none or is damaged."""
-    path = Path(folder) / STUDY
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Answer)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"it cannot be read: {error}", where=str(path), hint="the same `curate ablate` writes it anew"
-        ) from None
-
-
 def gather(folder: str) -> Page:
     """Read a study's answer, the logs of its runs, and the corpora of its arms side by side."""
     answer = read_answer(folder)
-    if answer.control not in answer.values:
-        raise DataError(f"no arm `{answer.control}`", where=str(Path(folder) / STUDY))
     place = Place(Path(folder), answer.output)
     names = sorted(answer.values, key=lambda name: name != answer.control)
     corpora = {name: corpus_of(place.arm(name), place.find) for name in names}
@@ -126,21 +75,23 @@ def gather(folder: str) -> Page:
         control = corpora[answer.control][1]
         if name != answer.control and facts is not None and control is not None:
             set_beside(corpus, facts, control)
-    found = comparisons(answer.verdicts, answer.values, answer.control, answer.primary, answer.margin)
+    matched = answer.matched()
+    values = {matching: one.values for matching, one in matched.items()}
+    found = comparisons(answer.verdicts, values, answer.control, answer.primary, answer.margin)
     arms = [
         Arm(
-            name=name, is_control=name == answer.control, training=answer.training.get(name, {}),
-            corpus=corpora[name][0],
-            runs=[read_run(run.seed, run.matching, place.find(run.folder)) for run in answer.runs if run.arm == name],
-            curation=answer.curation.get(name, {}),
+            name=name, is_control=name == answer.control, corpus=corpora[name][0],
+            training={matching: one.training[name] for matching, one in matched.items() if name in one.training},
+            runs=[read_run(run.seed, run.matching, place.find(run.folder)) for run in answer.runs_of(name)],
+            pool=answer.pools.get(name), curation=answer.curation.get(name, {}),
         )
         for name in names
     ]  # fmt: skip
     return Page(
         title=answer.name, output=folder, control=answer.control, primary=answer.primary,
         primary_words=metric_words(answer.primary), margin=answer.margin, question=_question(answer, arms),
-        lead=_lead(found, answer), comparisons=found, arms=arms, looks=answer.looks,
-        spread=[_variation(metric, one) for metric, one in answer.spread.items()], notes=[*answer.notes, *_lost(answer, arms)],
+        lead=_lead(found, answer), comparisons=found, arms=arms, target=answer.target,
+        looks=answer.looks, spread=list(_spread(matched)), notes=[*answer.notes, *_lost(answer, arms)],
     )  # fmt: skip
 
 
@@ -163,30 +114,47 @@ class Place:
         return Path(path)
 
 
-def _variation(metric: str, spread: Spread) -> Variation:
-    return Variation(metric=metric, words=metric_words(metric), deviation=spread.variance**0.5, df=spread.df)
+def _spread(matched: dict[str, Matched]) -> Iterator[Variation]:
+    for matching, found in matched.items():
+        for metric, one in found.spread.items():
+            yield Variation(
+                matching=matching,
+                metric=metric,
+                words=metric_words(metric),
+                deviation=one.variance**0.5,
+                df=one.df,
+            )
 
 
 def _question(answer: Answer, arms: list[Arm]) -> str:
     """What was trained, on how much, how often, and what decides."""
     others = [f"`{arm.name}`" for arm in arms if not arm.is_control]
-    control = arms[0].training
+    control = next(iter(arms[0].training.values()), {})
     seeds = sorted({len(by.get(answer.primary, {})) for by in answer.values.values()})
-    model = f"{_short(control['parameters'])} parameters" if "parameters" in control else "a small model"
+    model = f"{_short(control['parameters'])} parameters" if control.get("parameters") else "a small model"
     tokens = control.get("tokens")
     each = f", {_short(max(tokens))} tokens each" if tokens else ""
     often = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
     return (
         f"Is a model better or worse for being trained on {_or(others)} instead of `{answer.control}`? {model}{each}, "
-        f"{often} seeds an arm; {metric_words(answer.primary)} decides."
+        f"{often} seeds an arm; {metric_words(answer.primary)} decides.{_target(answer.target)}"
     )
 
 
-def _short(number: int) -> str:
+def _target(target: Target | None) -> str:
+    if target is None:
+        return ""
+    return (
+        f" It stands for a run of {_short(target.params)} parameters on {_short(target.tokens)} tokens, out of "
+        f"{_short(target.raw_pool)} tokens of raw text: at equal tokens, and at equal raw pool with the epochs of that run."
+    )
+
+
+def _short(number: float) -> str:
     for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if number >= size:
             return f"{number / size:.3g} {unit}"
-    return str(number)
+    return f"{number:.3g}"
 
 
 def _or(names: list[str]) -> str:

@@ -66,17 +66,23 @@ def lower_is_better(metric: str) -> bool:
 
 
 def comparisons(
-    findings: Sequence[Finding], values: Values, control: str, primary: str, margin: float | None
+    findings: Sequence[Finding],
+    values: Mapping[str, Values],
+    control: str,
+    primary: str,
+    margin: float | None,
 ) -> list[Comparison]:
-    """Verdicts with what stands beside them on the page; the primary metric first."""
+    """Verdicts with what stands beside them on the page, `values` by matching; the primary metric first."""
     ordered = sorted(findings, key=lambda one: one.metric != primary)
-    return [_comparison(one, values, control, margin if one.metric == primary else None) for one in ordered]
+    return [
+        _comparison(one, values.get(one.matching, {}), control, margin if one.metric == primary else None)
+        for one in ordered
+    ]
 
 
 def _comparison(one: Finding, values: Values, control: str, margin: float | None) -> Comparison:
-    matched = one.matching == "tokens"  # `values` are those of equal tokens
-    ours = values.get(one.arm, {}).get(one.metric, {}) if matched else {}
-    theirs = values.get(control, {}).get(one.metric, {}) if matched else {}
+    ours = values.get(one.arm, {}).get(one.metric, {})
+    theirs = values.get(control, {}).get(one.metric, {})
     mean = fmean(theirs.values()) if theirs else None
     paired = set(ours) == set(theirs)
     per_seed = [(s, v - (theirs[s] if paired else mean)) for s, v in ours.items() if mean is not None]

@@ -17,7 +17,7 @@ from victims import HOSTILE
 from curate.errors import ConfigError, DataError
 from curate.report import study
 from curate.report.curves import curve
-from curate.report.verdicts import Finding, metric_words, sentence
+from curate.report.verdicts import Finding, lower_is_better, metric_words, sentence
 
 
 @pytest.fixture(scope="module")
@@ -137,13 +137,68 @@ def test_what_is_gone_is_said(folder: Path, tmp_path: Path) -> None:
 
 
 def test_the_page_asks_for_nothing_that_a_study_does_not_write() -> None:
-    from curate.study import answer
+    from curate.report import answer as read
+    from curate.study import answer as written
+    from curate.study.matching import Pool
+    from curate.study.plan import Target
     from curate.study.verdict import Verdict
 
-    written = [(study.Answer, answer.Answer), (Finding, Verdict), (study.RunFolder, answer.RunFolder)]
-    for read, wrote in written:
-        needed = {f.name for f in msgspec.structs.fields(read) if f.required}
-        assert needed <= {f.name for f in msgspec.structs.fields(wrote)}
+    pairs = [
+        (read.Answer, written.Answer), (Finding, Verdict), (read.RunFolder, written.RunFolder), (read.RunFolder, written.Lost),
+        (read.Matched, written.Matched), (read.Target, Target), (read.Pool, Pool),
+    ]  # fmt: skip
+    for ours, theirs in pairs:
+        needed = {f.name for f in msgspec.structs.fields(ours) if f.required}
+        assert needed <= {f.name for f in msgspec.structs.fields(theirs)}
+    assert {"matchings", "diverged", "target", "pools", "runs"} <= set(written.Answer.__struct_fields__)
+    assert {"matching", "note"} <= set(Verdict.__struct_fields__)
+
+
+def test_bits_fall_and_the_rest_rises() -> None:
+    from curate.eval.scores import higher_is_better
+
+    for metric in ("bpb", "bpb:docs", "blimp", "blimp:gold_bpb", "blimp:correct_prob", "core"):
+        assert lower_is_better(metric) != higher_is_better(metric)
+
+
+def test_both_matchings(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder.parent, tmp_path / "out")
+    file = tmp_path / "out/study/study.json"
+    found = json.loads(file.read_bytes())
+    first = {key: found[key] for key in ("values", "spread", "training")}
+    pool = json.loads(json.dumps(first))
+    pool["values"]["ruled"]["bpb"] = {"0": 2.0, "1": 2.1}
+    found["matchings"] = {"tokens": first, "pool": pool}
+    found["verdicts"].append(verdict("ruled", "bpb", "worse", 0.23, 0.1, 0.36, matching="pool"))
+    found["runs"] += [
+        {
+            "arm": "raw",
+            "seed": 0,
+            "folder": "out/.curate/runs/raw-0",
+            "matching": "pool",
+        },  # the same run as above
+        {"arm": "ruled", "seed": 0, "folder": "out/.curate/runs/edited-0", "matching": "pool"},
+    ]
+    found["target"] = {"params": 1e9, "tokens": 2e10, "raw_pool": 3e10, "pool": "raw"}
+    found["pools"] = {
+        "raw": {"tokens": 9000, "kept": 1.0, "epochs": 0.67},
+        "ruled": {"tokens": 500, "kept": 0.5, "epochs": 1.33},
+    }
+    file.write_text(json.dumps(found))
+    page = study.gather(str(tmp_path / "out/study"))
+    one = next(one for one in page.comparisons if one.matching == "pool")
+    assert [(seed, round(d, 6)) for seed, d in one.per_seed] == [(0, 0.2), (1, 0.26)]
+    assert one.sentence.startswith("ruled at an equal raw pool: worse by 0.23")
+    assert [[run.matching for run in arm.runs] for arm in page.arms[:2]] == [
+        ["tokens"] * 3,
+        ["tokens", "tokens", "pool"],
+    ]
+    assert "a run of 1 B parameters on 20 B tokens, out of 30 B tokens of raw text" in page.question
+    assert page.arms[1].pool is not None
+    assert page.arms[1].pool.epochs == 1.33
+    assert [(one.matching, one.metric) for one in page.spread] == [
+        ("tokens", "bpb"), ("tokens", "quiz"), ("pool", "bpb"), ("pool", "quiz"),
+    ]  # fmt: skip
 
 
 def test_no_text_gets_out_of_its_place(page: study.Page, tmp_path: Path) -> None:
