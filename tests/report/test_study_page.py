@@ -240,7 +240,7 @@ def test_in_a_browser(browser: Chromium, page: study.Page, tmp_path: Path) -> No
 
     assert browser.errors == []
     assert [Path(request).name for request in browser.requests] == ["study.html", "study.js"]
-    assert text("#lead") == "1 worse, 1 undecided against raw, by bits per byte"
+    assert text("#lead").split("\n") == ["1 worse, 1 undecided", "against raw, by bits per byte"]
     assert "worse by 0.110 bits per byte (0.002 to 0.218), with 2 seeds" in text("#said")
     assert ask("document.querySelectorAll('.metric').length") == 2
     assert ask("document.querySelectorAll('.metric .band').length") == 3  # one could not be judged
