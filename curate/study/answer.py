@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from curate.eval.scores import higher_is_better
+from curate.study import kinds
 from curate.study.matching import Pool
 from curate.study.plan import Study, Target
 from curate.study.scores import Scored, earlier, scale_of
@@ -106,7 +107,7 @@ def answer(
         values=first.values, spread=first.spread, training=first.training, matchings=matched,
         verdicts=[_with_tokens(one, matched, study.control) for one in found], looks=looks,
         runs=_folders(study, done), diverged=list(diverged), target=study.target, pools=dict(pools),
-        notes=[*_notes(study, seeds, planned, alpha, earlier_of[study.matchings[0]]), *_told(done)],
+        notes=[*_notes(study, seeds, planned, alpha, earlier_of[study.matchings[0]]), *_told(done), *kinds.notes(study)],
         output=str(folder),
     )  # fmt: skip
     (folder / ANSWER).write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1))

@@ -56,12 +56,14 @@ def check(study: Study, folder: Path) -> None:
 
 
 def check_arm(study: Study, folder: Path, arm: str) -> None:
-    """The same of one arm."""
+    """The same of one arm, unless it was given as tokens."""
+    if study.arms[arm].is_tokens:
+        return
     listed = [heldout.left_out(path) for path in _lists(study, folder, arm)]
     names = pa.array(sorted(set[str]().union(*listed)), pa.string())
     if not len(names):
         return
-    tokens = folder / "arms" / arm / "tokens"
+    tokens = study.tokens_of(folder, arm)
     ids = Tokens.open(tokens).column("id")
     inside = ids.filter(pc.is_in(ids, value_set=names))
     if len(inside):

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from curate.errors import ConfigError
+from curate.study import kinds
 from curate.study.plan import Study, Target
 from curate.train.order import hashes
 from curate.train.plan import learned
@@ -34,7 +35,9 @@ def pools(study: Study, folder: Path) -> dict[str, Pool]:
     """By arm; {} for a study without a target. Opens the tokens of all arms."""
     if study.target is None:
         return {}
-    sizes = {arm: unique(_opened(study, folder, arm)) for arm in study.arms}
+    sizes = {
+        arm: unique([Tokens.open(path) for path in kinds.data(study, folder, arm)]) for arm in study.arms
+    }
     return {arm: of_size(study.target, size, sizes) for arm, size in sizes.items()}
 
 
@@ -78,7 +81,3 @@ def share_of(datasets: Sequence[Tokens], wanted: int, seed: int) -> float:
             hint="train on fewer tokens, or make a larger corpus",
         )
     return min(1.0, math.nextafter((int(drawn[order[at]]) + 1) / 2.0**64, 2.0))
-
-
-def _opened(study: Study, folder: Path, arm: str) -> list[Tokens]:
-    return [Tokens.open(path) for path in study.tokens_of(folder, arm)]

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from curate.models.tokenizer import contract
+from curate.study import kinds
 from curate.study.plan import Study
 from curate.study.runs import suite_name
 from curate.study.scores import earlier, scale_of
@@ -17,11 +17,8 @@ def outlook(study: Study, store: Path) -> dict[str, Any]:
 
     Hours and difference are None where the store has no run of the same size and budget.
     """
-    from curate.train.settings import load, resolve
-
     runs = [arm for arm in study.arms for _ in study.seeds_of(arm) for _ in study.matchings]
-    vocabulary = contract(study.tokenizer).vocab_size
-    resolved = {arm: resolve(load(flags=study.training(arm, 0)), vocabulary).settings for arm in study.arms}
+    resolved = {arm: kinds.resolved(study, arm) for arm in study.arms}
     scale = scale_of(msgspec.to_builtins(resolved[study.control]))
     before = earlier(store, suite_name(study), [study.primary.metric], scale, set())
     spread, control = before.spreads[study.primary.metric], len(study.seeds_of(study.control))

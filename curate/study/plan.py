@@ -14,7 +14,7 @@ primary: {metric: bpb, margin: 0.01}
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -25,19 +25,25 @@ from curate.study import verdict
 from curate.study.verdict import Matching
 
 # commands that make what a study needs -> the last file that each writes
+BASE = "base"  # control of a microanneal
 MAKERS = {"run": "_curate/manifest.json", "fit": "fitted.json", "eval": "heldout.json"}
 
 
 class Arm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A corpus: one that is there, or what a recipe makes."""
 
-    dataset: str = ""  # a folder or files with `text`
+    dataset: str = ""  # a folder or files with `text`, or what `curate tokenize` made of them
     recipe: str = ""
     set: dict[str, Any] = {}  # of the recipe: key.path -> value
     stages: tuple[str, ...] = ()  # Python files with stages of the recipe's own
     tokenize: tuple[str, ...] = ()  # flags of `curate tokenize`, such as --prefix
     train: dict[str, Any] = {}  # keys of training that only this arm has
     seed_offset: int = 0  # added to its seeds in training; arms that are the same are then other runs (A/A)
+
+    @property
+    def is_tokens(self) -> bool:
+        """Whether its dataset was tokenized before."""
+        return bool(self.dataset) and any(Path(self.dataset).glob("part-*.arrow"))
 
     def __post_init__(self) -> None:
         if bool(self.dataset) == bool(self.recipe):
@@ -74,6 +80,10 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 class Study(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: str
+    kind: Literal["arms", "microanneal"] = "arms"
+    checkpoint: str = ""  # microanneal: what every arm goes on from, weights and moments
+    base: str = ""  # microanneal: the control's corpus or tokens, and most of what the others train on
+    share: float = 0.0  # microanneal: of the tokens that are the arm's own
     arms: dict[str, Arm]
     control: str
     make: dict[str, str] = {}  # folder -> the `curate` command that makes it, without -o
@@ -88,6 +98,7 @@ class Study(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     target: Target | None = None  # arms are then compared at equal raw pool too
 
     def __post_init__(self) -> None:
+        self._check_kind()
         if len(self.arms) < 2:
             raise ConfigError("a study has two arms or more, one of them the control")
         if self.control not in self.arms:
@@ -115,6 +126,24 @@ class Study(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         if self.target is not None:
             self._check_target(self.target)
 
+    def _check_kind(self) -> None:
+        if self.kind == "arms":
+            named = [key for key in ("checkpoint", "base", "share") if getattr(self, key)]
+            if named:
+                raise ConfigError(f"`{named[0]}` goes with another `kind`", hint="kind: microanneal")
+            return
+        if not self.checkpoint or not 0 < self.share < 1:
+            raise ConfigError("a microanneal has a `checkpoint`, a `base` and a `share` between 0 and 1")
+        if self.target is not None:
+            raise ConfigError(
+                "a microanneal has no `target`: it compares at equal tokens alone",
+                hint="a study of `kind: arms` confirms what it finds, from scratch",
+            )
+        for keys in (self.train, *(arm.train for arm in self.arms.values())):
+            own = [key for key in ("init", "schedule", "lr", "mix", "count", "phases") if key in keys]
+            if own:
+                raise ConfigError(f"`train.{own[0]}` is the microanneal's to choose", hint="leave it out")
+
     def _check_target(self, target: Target) -> None:
         if isinstance(target.pool, str) and target.pool not in self.arms:
             raise ConfigError(
@@ -141,9 +170,12 @@ class Study(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """What is held equal between arms; each has runs of its own."""
         return ("tokens",) if self.target is None else ("tokens", "pool")
 
-    def tokens_of(self, folder: Path, arm: str) -> list[Path]:
-        """Token datasets that an arm trains on."""
-        return [folder / "arms" / arm / "tokens"]
+    def tokens_of(self, folder: Path, arm: str) -> Path:
+        """Tokens of an arm's own corpus."""
+        if self.arms[arm].is_tokens:
+            return Path(self.arms[arm].dataset)
+        name = "candidate" if self.kind == "microanneal" and arm != self.control else "tokens"
+        return folder / "arms" / arm / name  # datasets that are mixed need names of their own
 
     def all_metrics(self) -> list[str]:
         """The primary one first."""
@@ -170,17 +202,36 @@ def load(file: str) -> Study:
             hint="curate ablate STUDY.yaml",
         ) from None
     tree: Tree = parse(text, file)
+    if isinstance(tree.root, dict):
+        _fill_arms(tree.root)
     found: Study = convert(tree.root, Study, (), tree)
     missing = [
         arm.recipe or arm.dataset for arm in found.arms.values() if not _is_there(arm.recipe or arm.dataset)
     ]
-    named = {found.tokenizer, found.suite} - found.make.keys()
+    named = {found.tokenizer, found.suite, *filter(None, [found.checkpoint])} - found.make.keys()
     missing += [path for path in sorted(named) if not _is_there(path)]
     if missing:
         raise ConfigError(
             f"`{missing[0]}` is not there", where=file, hint="paths start from the current folder"
         )
     return found
+
+
+def _fill_arms(root: dict[str, Any]) -> None:
+    """The arms and the control that a kind of study stands for."""
+    if root.get("kind", "arms") == "arms":
+        return
+    if "control" in root:
+        raise ConfigError(
+            f"a study of `kind: {root['kind']}` makes its own control", hint="leave `control` out"
+        )
+    if root["kind"] == "microanneal" and isinstance(root.get("arms"), dict):
+        if BASE in root["arms"]:
+            raise ConfigError(
+                f"`{BASE}` is the control that a microanneal makes itself", hint="rename that arm"
+            )
+        root["arms"] = {BASE: {"dataset": root.get("base", "")}, **root["arms"]}
+        root["control"] = BASE
 
 
 def first_word(command: str) -> str:

@@ -21,10 +21,11 @@ from curate.errors import COMPLETE, GUARD, QUARANTINED, USAGE, ConfigError, Data
 from curate.fit.corpus import Corpus
 from curate.fit.tokenizer import fitted_on
 from curate.io.files import content_of
-from curate.study import left_out, matching
+from curate.models.tokenizer import contract
+from curate.study import kinds, left_out, matching
 from curate.study.plan import MAKERS, Study, first_word
 from curate.study.verdict import Matching
-from curate.train.tokens import Tokens
+from curate.train.tokens import Tokens, same_contract
 
 Say = Callable[[str], None]
 # SIGTERM when we die: training then saves and stops, and its lock is free for the next time
@@ -63,6 +64,10 @@ def check_tokenizer(study: Study, folder: Path) -> None:
     """ConfigError where the tokenizer was fitted on a file of an arm: that arm would be told in fewer tokens."""
     fitted = fitted_on(study.tokenizer)
     for arm, one in study.arms.items():
+        if one.is_tokens:
+            means, own = Tokens.open(one.dataset).contract, contract(study.tokenizer)
+            same_contract(own, means, (study.tokenizer, one.dataset))
+            continue
         source = str(folder / "arms" / arm / "corpus") if one.recipe else one.dataset
         if fitted and set(fitted.files) & set(Corpus([source]).digests):
             raise ConfigError(
@@ -81,8 +86,10 @@ def making(study: Study) -> list[Step]:
 
 def corpus_steps(study: Study, folder: Path, arm: str) -> list[Step]:
     """Make the corpus of an arm, where a recipe does, and its tokens."""
-    one, corpus, tokens = study.arms[arm], folder / "arms" / arm / "corpus", folder / "arms" / arm / "tokens"
-    steps = []
+    one, corpus, tokens = study.arms[arm], folder / "arms" / arm / "corpus", study.tokens_of(folder, arm)
+    steps: list[Step] = []
+    if one.is_tokens:
+        return steps
     if one.recipe:
         sets = [flag for key, value in one.set.items() for flag in ("--set", f"{key}={json.dumps(value)}")]
         stages = [flag for file in one.stages for flag in ("--stages", file)]
@@ -115,8 +122,9 @@ def runs_of(study: Study, folder: Path, store: Path) -> list[Trained]:
     """
     wanted = [(seed, arm) for arm in study.arms for seed in study.seeds_of(arm)]
     suite, pools, found = suite_name(study), matching.pools(study, folder), []
+    of_kind = {arm: kinds.keys(study, folder, arm) for arm in study.arms}
     for seed, arm in sorted(wanted, key=lambda one: one[0]):
-        keys = {**study.training(arm, seed), "threads": 1}
+        keys = {**study.training(arm, seed), **of_kind[arm], "threads": 1}
         first = _run(study, folder, store, (arm, seed, "tokens"), keys, suite)
         found.append(first.run)
         if arm in pools:
@@ -142,7 +150,7 @@ def _run(
     config = folder / "arms" / of[0] / f"train-{name}.yaml"
     config.parent.mkdir(parents=True, exist_ok=True)
     config.write_text(json.dumps(keys))  # JSON is YAML
-    tokens = [str(path) for path in study.tokens_of(folder, of[0])]
+    tokens = [str(path) for path in kinds.data(study, folder, of[0])]
     try:
         prepared = training.prepare(tokens, store / "none", settings.load(str(config)))
     except (ConfigError, DataError) as error:

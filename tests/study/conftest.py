@@ -8,9 +8,9 @@ import pyarrow as pa
 import pytest
 import xxhash
 
-from curate.models.tokenizer import Contract
+from curate.models.tokenizer import contract
 
-CONTRACT = Contract(tokenizer="0" * 64, vocab_size=64, bos=0, eos=1, special={"<s>": 0, "</s>": 1})
+BYTES = str(Path(__file__).parents[1] / "stages/lists/tokenizer")
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def write_tokens() -> Callable[..., Path]:
             "tokens": pa.array([[3 + i % 60] * n for i, n in enumerate(lengths)], pa.large_list(pa.uint16())),
             "prefix": pa.array([0] * len(lengths), pa.int32()),
             "n_bytes": pa.array(lengths, pa.int64()),
-        }).replace_schema_metadata({"curate.contract": msgspec.json.encode(CONTRACT)})  # fmt: skip
+        }).replace_schema_metadata({"curate.contract": msgspec.json.encode(contract(BYTES))})  # fmt: skip
         with pa.ipc.new_file(folder / "part-00000.arrow", table.schema) as file:
             file.write_table(table)
         (folder / "_curate/manifest.json").write_text("{}")
