@@ -32,6 +32,7 @@ def register(app: typer.Typer) -> None:
         "Example: curate eval runs/a/final --suite small --data eval/ --heldout heldout/ -o scores/a",
     )
     group.command("score")(score)
+    group.command("checkpoints")(checkpoints)
     group.command("heldout")(heldout)
     group.command("contamination")(contamination)
     group.command("probes")(probes)
@@ -88,6 +89,43 @@ def score(
     if as_json:
         return print_json({**_body(found), "output": output})
     _print(found, output, quiet)
+
+
+def checkpoints(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A folder that `curate train` wrote.")],
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="DIR", help="Where step-.../eval.json go.")
+    ],
+    suite: Annotated[str, typer.Option("--suite", help="A built-in suite, or a YAML file.")] = "small",
+    data: Annotated[
+        str, typer.Option("--data", metavar="DIR", help="Where the files of the suite lie.")
+    ] = "",
+    held: Annotated[
+        list[str] | None,
+        typer.Option("--heldout", metavar="PATH", help="Held-out set, beside the suite's; repeatable."),
+    ] = None,
+    dtype: Annotated[str, typer.Option("--dtype", help="fp32, bf16, or auto: bf16 on a GPU.")] = "auto",
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda, or auto.")] = "auto",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Score every checkpoint of a run, for `curate eval select` and `gap`; what is scored already stays.
+
+    Example: curate eval checkpoints runs/a --suite small --data eval/ -o scores/a
+    """
+    from curate.cli.console import print_json, say
+    from curate.eval.model import named
+    from curate.eval.run import score_run
+    from curate.eval.suite import load
+
+    _needs_libraries()
+    chosen = load(suite, data=data, heldout=held or ())
+    tell = (lambda _: None) if quiet else say
+    done = score_run(run, chosen, output, dtype=named(dtype), device=device, tell=tell)
+    body = {"schema": "curate.eval/1", "status": "ok", "exit": 0, "checkpoint": run, "scores": done}
+    if as_json:
+        return print_json(body)
+    print("\n".join(done))
 
 
 def heldout(

@@ -21,6 +21,7 @@ from curate.eval.model import Dtype, Model, check_folder
 from curate.eval.suite import Items, Suite, open_all
 
 RESULT = "eval.json"
+STEPS = "steps.json"  # of a run's checkpoints: the folders of their scores, written last
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +73,32 @@ def score_model(
         core=None if math.isnan(core) else core,
     )  # fmt: skip
     return found, pa.concat_tables(parts), items
+
+
+def score_run(
+    run: str, suite: Suite, output: str, *, dtype: Dtype = "auto", device: str = "auto",
+    tell: Callable[[str], None] = lambda _: None,
+) -> list[str]:  # fmt: skip
+    """Score every checkpoint of a run into `output`/step-...; those that are scored stay. Returns their folders.
+
+    ConfigError where the run has none.
+    """
+    from curate.train.checkpoint import found
+
+    steps = found(Path(run))
+    if not steps:
+        hint = "a run of `curate train` keeps its last ones: `checkpoint_every`, `keep`"
+        raise ConfigError("no checkpoint in it", where=run, hint=hint)
+    opened = open_all(suite)
+    for step in steps:
+        place = Path(output) / step.name
+        if not (place / RESULT).is_file():
+            tell(step.name)
+            write(str(place), *score_model(Model.open(str(step), dtype, device), suite, opened, tell=tell))
+    done = [str(Path(output) / step.name) for step in steps]
+    (Path(output) / f".{STEPS}").write_bytes(msgspec.json.encode(done))
+    os.replace(Path(output) / f".{STEPS}", Path(output) / STEPS)
+    return done
 
 
 def check_output(folder: str, limit: int) -> None:

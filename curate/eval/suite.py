@@ -59,6 +59,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         None  # the accuracy that counts; acc_norm (by character) for choices
     )
     by: str | None = None  # column of groups that count alike, such as paradigm
+    passage: str | None = None  # column of the text that several items ask about: they vary together
     items: int | None = None  # so many, drawn by a hash of file and row; all when left out
 
     def __post_init__(self) -> None:
@@ -101,6 +102,7 @@ class Item(msgspec.Struct, frozen=True):
     prompt: str
     choices: tuple[str, ...]
     gold: int
+    passage: str = ""  # what it shares with other items; its id where it shares nothing
 
 
 class Items(msgspec.Struct, frozen=True):
@@ -224,7 +226,9 @@ def _item(task: Task, file: str, number: int, row: Mapping[str, Any]) -> Item:
         raise DataError(f"an answer that is no text, or empty: {choices!r}", where=where)
     prompt = re.sub(r"\{(\w+)\}", lambda found: str(_cell(row, found[1], where)), task.template)
     group = str(_cell(row, task.by, where)) if task.by else ""
-    return Item(f"{file}:{number}", group, prompt, tuple(choices), gold)
+    name = f"{file}:{number}"
+    passage = _hash(_cell(row, task.passage, where))[:16] if task.passage else name
+    return Item(name, group, prompt, tuple(choices), gold, passage)
 
 
 def _answers(task: Task, row: Mapping[str, Any], where: str) -> tuple[list[Any], int]:

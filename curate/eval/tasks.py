@@ -36,6 +36,7 @@ ITEMS = pa.schema(
         "task": pa.string(),
         "item": pa.string(),  # file:row
         "group": pa.string(),
+        "passage": pa.string(),  # names what items of one text share; the item's own name where they share none
         "gold": pa.int32(),
         "chance": pa.float64(),
         "headline": pa.string(),  # the accuracy that counts
@@ -131,7 +132,7 @@ def _row(
     values = np.array([ll for _, ll, _ in answered])
     chars = np.array([len(choice) for choice in item.choices])
     row = {
-        "task": given.task.name, "item": item.id, "group": item.group, "gold": item.gold,
+        "task": given.task.name, "item": item.id, "group": item.group, "passage": item.passage, "gold": item.gold,
         "chance": given.chance_of(item), "headline": given.task.headline,
         "prompt_hash": hashlib.sha256(prompt.encode()).hexdigest(), "log_likelihoods": values,
         "greedy": [greedy for _, _, greedy in answered], "chars": chars,

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -189,3 +190,27 @@ def test_probes_as_a_command(scene, tmp_path, curate) -> None:
     assert "of 3 texts" in done.stdout
     refused = curate("eval", "probes", scene / "final", "--words", tmp_path / "words.txt")
     assert (refused.returncode, "--words with --prompts" in refused.stderr) == (2, True)
+
+
+def test_checkpoints_of_a_run_are_scored_once(scene, tmp_path, curate) -> None:
+    run = tmp_path / "run"
+    for step in (100, 200):
+        shutil.copytree(scene / "final", run / f"step-{step:08d}")
+    training = {
+        "settings": {"size": "1m", "tokens": 6400, "context": 16, "batch": 2, "seed": 4},
+        "datasets": [],
+        "steps": 200,
+    }
+    (run / "train.json").write_text(json.dumps(training))
+    command = ("eval", "checkpoints", run, "--suite", scene / "mine.yaml", "-o", tmp_path / "out", "--json")
+    done = curate(*command)
+    assert done.returncode == 0, done.stderr
+    folders = json.loads(done.stdout)["scores"]
+    assert [Path(one).name for one in folders] == ["step-00000100", "step-00000200"]
+    series = json.loads(curate("eval", "gap", *folders, "--metric", "mats", "--json").stdout)["series"]
+    assert [tokens for tokens, _ in series] == [3200, 6400]
+    before = (tmp_path / "out/step-00000100/eval.json").stat().st_mtime_ns
+    assert curate(*command, "--quiet").stderr == ""
+    assert (tmp_path / "out/step-00000100/eval.json").stat().st_mtime_ns == before
+    empty = curate("eval", "checkpoints", scene, "--suite", scene / "mine.yaml", "-o", tmp_path / "no")
+    assert (empty.returncode, "no checkpoint in it" in empty.stderr) == (2, True)
