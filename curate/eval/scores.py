@@ -1,7 +1,7 @@
 """What scored checkpoints say, read back: their numbers by name, and which run and step each is of."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import msgspec
 from curate.errors import DataError
 from curate.eval.run import RESULT
 from curate.eval.select import Point
+from curate.eval.tasks import TaskResult
 
 TRAINING = "train.json"  # of the run that a checkpoint is of
 
@@ -41,9 +42,24 @@ def numbers(file: Path) -> dict[str, float]:
     found = {"bpb": sum(sets.values()) / len(sets), **sets} if sets else {}
     if scores["core"] is not None:
         found["core"] = float(scores["core"])
-    for name, task in scores["tasks"].items():
-        found |= {name: float(task["score"]), f"{name}:gold_bpb": float(task["gold_bits_per_byte"])}
-        found |= {f"{name}:{statistic}": float(value) for statistic, value in task["means"].items()}
+    tasks = {name: msgspec.convert(task, _Numbers) for name, task in scores["tasks"].items()}
+    return found | of_tasks(tasks)
+
+
+class _Numbers(msgspec.Struct):
+    """What is read of a task's result."""
+
+    score: float
+    gold_bits_per_byte: float
+    means: dict[str, float]
+
+
+def of_tasks(results: Mapping[str, TaskResult | _Numbers]) -> dict[str, float]:
+    """The metrics of tasks by name, from their results; without `core`."""
+    found: dict[str, float] = {}
+    for name, task in results.items():
+        found |= {name: task.score, f"{name}:gold_bpb": task.gold_bits_per_byte}
+        found |= {f"{name}:{statistic}": value for statistic, value in task.means.items()}
     return found
 
 
