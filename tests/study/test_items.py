@@ -124,10 +124,7 @@ def test_documents_are_drawn_within_their_domains() -> None:
     keys = (("web", "a"), ("web", "b"), ("code", "a"))
     arm, control = (documents({key: rng.normal(1, 0.1, 30).tolist() for key in keys}) for _ in range(2))
     scores = [
-        {
-            name: summary(one.filter(pc.equal(one["set"], name))).bits_per_byte
-            for name in ("web", "code")
-        }
+        {name: summary(one.filter(pc.equal(one["set"], name))).bits_per_byte for name in ("web", "code")}
         for one in (arm, control)
     ]
     low, high = noise_of_documents("bpb:web", [arm], [control])
