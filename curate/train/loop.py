@@ -28,7 +28,9 @@ from curate.train.size import flops_per_token
 
 LOG = "log.jsonl"
 SHARES_EVERY = 100  # steps between realised shares in the log
-_PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "B200": 2.25e15}  # dense bf16
+_PEAK_FLOPS = {  # dense bf16, by a part of the GPU's name; the first that fits
+    "H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "B200": 2.25e15,
+}  # fmt: skip
 
 Listen = Callable[[dict[str, Any]], None]
 
@@ -40,18 +42,16 @@ class Machine(msgspec.Struct, frozen=True):
     bf16: bool
     compile: bool
     micro_batch: int  # sequences
+    peak_flops: float = 0.0  # of all processes' GPUs together; 0 where it is not known, and no MFU is told
 
     @property
     def device(self) -> torch.device:
         return self.processes.device
 
-    @property
-    def peak_flops(self) -> float:
-        """Of all processes' GPUs together; 0 where it is not known."""
-        if self.device.type != "cuda":
-            return 0.0
-        name = torch.cuda.get_device_name(self.device)
-        return self.processes.world * next((peak for key, peak in _PEAK_FLOPS.items() if key in name), 0.0)
+
+def peak_flops(gpu: str) -> float:
+    """Floating-point operations a second of a GPU by its name, of dense bf16 products; 0 where it is not known."""
+    return next((peak for key, peak in _PEAK_FLOPS.items() if key in gpu), 0.0)
 
 
 def adamw(model: Any, settings: Resolved) -> torch.optim.AdamW:

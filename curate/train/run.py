@@ -273,10 +273,11 @@ def _trained(prepared: Prepared, who: Processes, listen: loop.Listen, say: Say) 
 def machine_of(now: Resolved, who: Processes) -> Machine:
     """What the settings leave to the machine."""
     on_gpu = who.device.type == "cuda"
+    peak = loop.peak_flops(torch.cuda.get_device_name(who.device)) if on_gpu else 0.0
     most = max(1, _MICRO_TOKENS[who.device.type] // now.context)
     return Machine(
         processes=who, bf16=now.precision == "bf16", compile=on_gpu if now.compile is None else now.compile,
-        micro_batch=now.micro_batch or min(now.batch // who.world or 1, most),
+        micro_batch=now.micro_batch or min(now.batch // who.world or 1, most), peak_flops=who.world * peak,
     )  # fmt: skip
 
 

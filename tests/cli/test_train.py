@@ -76,6 +76,16 @@ def test_a_config_file_names_the_place_of_an_error(tokens: Path, tmp_path: Path,
     assert not (tmp_path / "out").exists()
 
 
+def test_a_line_of_progress_tells_mfu(capsys) -> None:
+    from curate.cli.train import View
+
+    view = View(quiet=False)
+    view._told = float("-inf")
+    record = {"step": 3, "of": 9, "loss": 2.5, "lr": 1e-3, "tokens_per_second": 1e6, "mfu": 0.451}
+    view(record)
+    assert "step 3 of 9, loss 2.5000, rate 1.00e-03, 1,000,000 tokens/s, MFU 45.1%" in capsys.readouterr().err
+
+
 def test_too_few_tokens_and_divergence_have_their_exit_codes(
     tokens: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:

@@ -56,6 +56,33 @@ def test_flops_of_a_token_by_hand() -> None:
     assert size.flops_per_token(6_700_000_000, 32, 4096, 2048) == 40_200_000_000 + 3_221_225_472
 
 
+def test_mfu_is_told_where_the_peak_is_known(token_dataset, tmp_path: Path) -> None:
+    """The share of the peak: tokens/s x (6 N + 12 L W T) / peak, over all processes' GPUs."""
+    import msgspec
+
+    from curate.train import loop, run
+    from curate.train.distributed import Processes
+    from curate.train.feed import Feed
+
+    assert [loop.peak_flops(f"NVIDIA {name}") for name in ("H200", "A100-SXM4-80GB", "GeForce GTX 1080")] == [
+        989e12, 312e12, 0.0,
+    ]  # fmt: skip
+    given = settings.load("", [*TINY, "tokens=960", "device=cpu", "precision=fp32"])
+    prepared = run.prepare([token_dataset([[5] * 20] * 100)], tmp_path / "out", given)
+    cpu = run.machine_of(prepared.settings, Processes(torch.device("cpu")))
+    records = []
+    for machine in (cpu, msgspec.structs.replace(cpu, peak_flops=1e9)):
+        feed = Feed(prepared.datasets, prepared.plan, prepared.settings, tmp_path / "order")
+        one, state, optimizer = run._begin(prepared, machine, feed)
+        records.append(
+            loop.Loop(tmp_path, prepared.settings, one, optimizer, feed, state, machine, print).step()
+        )
+    flops = 6 * sum(p.numel() for p in one.parameters()) + 12 * 2 * 32 * 24
+    assert "mfu" not in records[0]
+    assert records[1]["mfu"] == pytest.approx(records[1]["tokens_per_second"] * flops / 1e9, rel=1e-2)
+    assert records[1]["mfu"] > 0
+
+
 def packed(tokens: Path, method: str) -> list[Packed]:
     data = Tokens.open(tokens)
     picks = (Pick(0, i) for i in range(data.documents))
