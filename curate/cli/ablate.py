@@ -87,7 +87,7 @@ def _make(study: "Study", folder: Path, talk: Any) -> None:
 def _worked(study: "Study", folder: Path, store: Path, workers: int, seeds: int, talk: Any) -> "Answer":
     from curate.engine.lock import Lock
     from curate.io.files import Folder
-    from curate.study import answer, left_out, matching, runs
+    from curate.study import answer, left_out, matching, runs, tasks
 
     if seeds and seeds > study.seeds:
         raise ConfigError(
@@ -99,14 +99,21 @@ def _worked(study: "Study", folder: Path, store: Path, workers: int, seeds: int,
         for _ in runs.work(corpora, 1, folder / "log", talk):
             pass
         runs.check_tokenizer(study, folder)
+        of_sources = [runs.source_steps(study, folder, arm) for arm in study.arms]
+        for _ in runs.work(of_sources, 1, folder / "log", talk):
+            pass
         left_out.check(study, folder)
         for name in left_out.unmade(study):
             talk(f"`{name}` is no set of `curate eval heldout`: no arm is searched for its documents")
+        for _ in runs.work(tasks.searches(study, folder), 1, folder / "log", talk):
+            pass
         wanted = runs.runs_of(study, folder, store)
         if seeds:
             wanted = [run for run in wanted if run.seed < study.first_seed + seeds]
         talk(f"{len(wanted)} runs: {len(study.arms)} arms, {study.seeds} seeds, control `{study.control}`")
         done, diverged = _trained(study, wanted, workers, folder / "log", talk)
+        for _ in runs.work(tasks.checkpoints(study, wanted), workers, folder / "log", talk):
+            pass
         return answer.answer(study, folder, store, done, study.seeds, diverged, matching.pools(study, folder))
 
 
@@ -158,7 +165,7 @@ def _say_answer(result: "Answer") -> None:
         ("arm", "metric", "matching", "difference", "interval", "verdict", "smallest it could see", "seeds")
     ]
     for one in result.verdicts:
-        known = not one.note
+        known = one.difference == one.difference  # not of a run that diverged
         rows.append((
             one.arm, one.metric, one.matching, f"{one.difference:+.4f}" if known else "-",
             f"{one.low:+.4f} to {one.high:+.4f}" if known else "diverged", one.verdict,
@@ -168,6 +175,10 @@ def _say_answer(result: "Answer") -> None:
     print("\n".join(table(rows)))
     for lost in result.diverged:
         say(f"{lost.arm} seed {lost.seed}: {lost.reason}; without it nothing is said of the arm")
+    for why in dict.fromkeys(one.note for one in result.verdicts if one.note and one.difference == one.difference):
+        say(f"undecided: {why}")
+    for noise in result.noise:
+        say(f"{noise.arm} {noise.metric} {noise.matching}: {noise.low:+.4f} to {noise.high:+.4f}, evaluation noise only")
     for note in result.notes:
         say(note)
     say(f"against `{result.control}`; intervals over seeds, corrected for {len(result.verdicts)} comparisons")

@@ -11,7 +11,9 @@ from typing import Any
 import msgspec
 
 from curate.eval.scores import higher_is_better
-from curate.study import kinds
+from curate.eval.select import Statistics
+from curate.study import kinds, tasks
+from curate.study.items import Common, Noise
 from curate.study.matching import Pool
 from curate.study.plan import Study, Target
 from curate.study.scores import Scored, earlier, scale_of
@@ -76,6 +78,9 @@ class Answer(msgspec.Struct, kw_only=True):
     diverged: list[Lost]
     target: Target | None = None
     pools: dict[str, Pool] = {}  # of each arm, where there is a target
+    common: Common | None = None  # items that left the scores of tasks
+    tasks: dict[str, Statistics] = {}  # of the task metrics, on runs of the control
+    noise: list[Noise] = []  # evaluation noise only
     notes: list[str]
     output: str
 
@@ -86,6 +91,8 @@ def answer(
 ) -> Answer:  # fmt: skip
     """Judge what is done and write it down as a look. `planned`: seeds of an arm in the study file."""
     metrics, looks = study.all_metrics(), _looks(folder)
+    compared = tasks.compared(study, folder, store, done)
+    done = compared.done
     earlier_of = {matching: _earlier(study, store, done, matching) for matching in study.matchings}
     matched = {
         matching: _matched(study, done, matching, earlier_of[matching]) for matching in study.matchings
@@ -105,9 +112,10 @@ def answer(
     result = Answer(
         name=study.name, control=study.control, primary=study.primary.metric, margin=study.primary.margin,
         values=first.values, spread=first.spread, training=first.training, matchings=matched,
-        verdicts=[_with_tokens(one, matched, study.control) for one in found], looks=looks,
+        verdicts=[tasks.judge(_with_tokens(one, matched, study.control), compared.refused) for one in found], looks=looks,
+        common=compared.common, tasks=compared.tasks, noise=tasks.noise(study, folder, compared),
         runs=_folders(study, done), diverged=list(diverged), target=study.target, pools=dict(pools),
-        notes=[*_notes(study, seeds, planned, alpha, earlier_of[study.matchings[0]]), *_told(done), *kinds.notes(study)],
+        notes=[*_notes(study, seeds, planned, alpha, earlier_of[study.matchings[0]]), *_told(done), *compared.notes, *kinds.notes(study, folder)],
         output=str(folder),
     )  # fmt: skip
     (folder / ANSWER).write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1))

@@ -4,6 +4,9 @@ microanneal  every arm goes on from one checkpoint of a larger run, with its mom
              `base` and, a `share` of the tokens, the arm's own corpus; the control on `base` alone. It is cheaper than
              training from scratch and sees smaller effects (OLMo 2, arXiv:2501.00656), those on that checkpoint:
              seeds draw other documents and orders, and all have one model to begin with
+stage_by_stage  one arm for each stage of a recipe, made without it; the control is the whole recipe. Tokens are equal as in
+             any study, and so are the shares of the sources (`sources`), so that a stage is judged by what it does to the
+             text and not by what it does to the mixture. What recipes share is computed once, in one work store
 """
 
 from pathlib import Path
@@ -13,6 +16,7 @@ import msgspec
 
 from curate.errors import ConfigError
 from curate.models.tokenizer import contract
+from curate.study import sources, without
 from curate.study.plan import BASE, Study
 from curate.train.settings import Resolved
 
@@ -24,11 +28,16 @@ def data(study: Study, folder: Path, arm: str) -> list[Path]:
     own = study.tokens_of(folder, arm)
     if study.kind == "microanneal" and arm != BASE:
         return [study.tokens_of(folder, BASE), own]
+    if study.kind == "stage_by_stage":
+        return [sources.folder_of(folder, arm, one) for one in sources.pinned(study, folder)] or [own]
     return [own]
 
 
 def keys(study: Study, folder: Path, arm: str) -> dict[str, Any]:
     """Keys of an arm's trainings that the kind of study decides, whatever the seed."""
+    if study.kind == "stage_by_stage":
+        shares = sources.weights(study, folder)
+        return {"mix": {**study.train.get("mix", {}), "weights": shares}} if shares else {}
     if study.kind != "microanneal":
         return {}
     found = {**_start(study), **_anneal(study, arm)}
@@ -38,7 +47,7 @@ def keys(study: Study, folder: Path, arm: str) -> dict[str, Any]:
     return found
 
 
-def notes(study: Study) -> list[str]:
+def notes(study: Study, folder: Path) -> list[str]:
     """What a reader of the answer has to know of its arms."""
     said = [
         f"arm `{arm}` was given as tokens: nobody has looked for held-out documents in it"
@@ -48,6 +57,10 @@ def notes(study: Study) -> list[str]:
         said.append(
             f"all runs begin with {study.checkpoint}: seeds are of the data's order, and say nothing of another checkpoint"
         )
+    if study.kind == "stage_by_stage":
+        surveyed = without.survey(without.opened(study.recipe, study.stage_files)).items()
+        said += [why for name, why in surveyed if why and not study.stages]
+        said.append(sources.note(study, folder))
     return said
 
 

@@ -25,7 +25,7 @@ from curate.study import verdict
 from curate.study.verdict import Matching
 
 # commands that make what a study needs -> the last file that each writes
-BASE = "base"  # control of a microanneal
+BASE, ALL = "base", "all"  # control of a microanneal, of a study stage by stage
 MAKERS = {"run": "_curate/manifest.json", "fit": "fitted.json", "eval": "heldout.json"}
 
 
@@ -35,6 +35,7 @@ class Arm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     dataset: str = ""  # a folder or files with `text`, or what `curate tokenize` made of them
     recipe: str = ""
     set: dict[str, Any] = {}  # of the recipe: key.path -> value
+    without: str = ""  # of the recipe: a stage that is left out, with the conditions on what it writes
     stages: tuple[str, ...] = ()  # Python files with stages of the recipe's own
     tokenize: tuple[str, ...] = ()  # flags of `curate tokenize`, such as --prefix
     train: dict[str, Any] = {}  # keys of training that only this arm has
@@ -48,8 +49,8 @@ class Arm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     def __post_init__(self) -> None:
         if bool(self.dataset) == bool(self.recipe):
             raise ConfigError("an arm has a `dataset` or a `recipe`, one of them")
-        if self.dataset and (self.set or self.stages):
-            raise ConfigError("`set` and `stages` go with a `recipe`")
+        if self.dataset and (self.set or self.stages or self.without):
+            raise ConfigError("`set`, `stages` and `without` go with a `recipe`")
 
 
 class Primary(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -80,10 +81,15 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 class Study(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: str
-    kind: Literal["arms", "microanneal"] = "arms"
+    kind: Literal["arms", "microanneal", "stage_by_stage"] = "arms"
     checkpoint: str = ""  # microanneal: what every arm goes on from, weights and moments
     base: str = ""  # microanneal: the control's corpus or tokens, and most of what the others train on
     share: float = 0.0  # microanneal: of the tokens that are the arm's own
+    recipe: str = ""  # stage_by_stage: whole for the control, without one of its stages for each other arm
+    stages: tuple[
+        str, ...
+    ] = ()  # stage_by_stage: the stages to leave out; all that can be where none are named
+    stage_files: tuple[str, ...] = ()  # stage_by_stage: Python files with stages of the recipe's own
     arms: dict[str, Arm]
     control: str
     make: dict[str, str] = {}  # folder -> the `curate` command that makes it, without -o
@@ -127,11 +133,17 @@ class Study(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             self._check_target(self.target)
 
     def _check_kind(self) -> None:
-        if self.kind == "arms":
-            named = [key for key in ("checkpoint", "base", "share") if getattr(self, key)]
-            if named:
-                raise ConfigError(f"`{named[0]}` goes with another `kind`", hint="kind: microanneal")
-            return
+        keys_of = {
+            "microanneal": ("checkpoint", "base", "share"), "stage_by_stage": ("recipe", "stages", "stage_files"),
+        }  # fmt: skip
+        for kind, keys in keys_of.items():
+            named = [key for key in keys if getattr(self, key)]
+            if named and kind != self.kind:
+                raise ConfigError(f"`{named[0]}` goes with another `kind`", hint=f"kind: {kind}")
+        if self.kind == "microanneal":
+            self._check_microanneal()
+
+    def _check_microanneal(self) -> None:
         if not self.checkpoint or not 0 < self.share < 1:
             raise ConfigError("a microanneal has a `checkpoint`, a `base` and a `share` between 0 and 1")
         if self.target is not None:
@@ -232,6 +244,22 @@ def _fill_arms(root: dict[str, Any]) -> None:
             )
         root["arms"] = {BASE: {"dataset": root.get("base", "")}, **root["arms"]}
         root["control"] = BASE
+    if root["kind"] == "stage_by_stage":
+        if "arms" in root or "recipe" not in root:
+            raise ConfigError("a study of `kind: stage_by_stage` has a `recipe`, and makes its arms of it")
+        root["arms"], root["control"] = _by_stage(root), ALL
+
+
+def _by_stage(root: dict[str, Any]) -> dict[str, Any]:
+    from curate.study import without
+
+    files = root.get("stage_files") or []
+    whole = {"recipe": root["recipe"], "stages": files}
+    recipe = without.opened(root["recipe"], files)
+    names = root.get("stages") or [name for name, why in without.survey(recipe).items() if not why]
+    for name in names:
+        without.without(recipe, name)
+    return {ALL: whole, **{f"without_{name}": {**whole, "without": name} for name in names}}
 
 
 def first_word(command: str) -> str:

@@ -22,7 +22,7 @@ from curate.fit.corpus import Corpus
 from curate.fit.tokenizer import fitted_on
 from curate.io.files import content_of
 from curate.models.tokenizer import contract
-from curate.study import kinds, left_out, matching
+from curate.study import kinds, left_out, matching, sources, without
 from curate.study.plan import MAKERS, Study, first_word
 from curate.study.verdict import Matching
 from curate.train.tokens import Tokens, same_contract
@@ -93,9 +93,23 @@ def corpus_steps(study: Study, folder: Path, arm: str) -> list[Step]:
     if one.recipe:
         sets = [flag for key, value in one.set.items() for flag in ("--set", f"{key}={json.dumps(value)}")]
         stages = [flag for file in one.stages for flag in ("--stages", file)]
+        recipe = one.recipe
+        if one.without:
+            recipe = str(corpus.with_name("recipe.yaml"))
+            without.write(without.without(without.opened(one.recipe, one.stages), one.without), Path(recipe))
         steps.append(
             Step(
-                ("run", one.recipe, "-o", str(corpus), *sets, *stages, "--quiet"),
+                (
+                    "run",
+                    recipe,
+                    "-o",
+                    str(corpus),
+                    *sets,
+                    *stages,
+                    "--store",
+                    str(folder.parent / ".curate"),
+                    "--quiet",
+                ),
                 str(corpus / "_curate/manifest.json"),
             )
         )
@@ -115,12 +129,25 @@ def corpus_steps(study: Study, folder: Path, arm: str) -> list[Step]:
     return [*steps, Step(command, str(tokens / "_curate/manifest.json"))]
 
 
+def source_steps(study: Study, folder: Path, arm: str) -> list[Step]:
+    """Make the tokens of each source of an arm, where the study holds the mixture of sources."""
+    if study.kind != "stage_by_stage":
+        return []
+    files = [flag for file in study.arms[arm].stages for flag in ("--stages", file)]
+    return [
+        Step(("run", str(recipe), *files, "--quiet"), str(target / "_curate/manifest.json"))
+        for target, recipe in sources.recipes(study, folder, arm).items()
+    ]
+
+
 def runs_of(study: Study, folder: Path, store: Path) -> list[Trained]:
     """A run for each arm and seed, seed by seed, so that an early look sees every arm. Opens all data and settings.
 
     Raises before any training where tokens, settings and budget of an arm do not fit.
     """
     wanted = [(seed, arm) for arm in study.arms for seed in study.seeds_of(arm)]
+    if study.kind == "stage_by_stage":
+        sources.check(study, folder)
     suite, pools, found = suite_name(study), matching.pools(study, folder), []
     of_kind = {arm: kinds.keys(study, folder, arm) for arm in study.arms}
     for seed, arm in sorted(wanted, key=lambda one: one[0]):

@@ -76,8 +76,8 @@ def test_every_arm_decays_from_one_checkpoint_to_zero_on_the_base_and_its_share(
     for one in (base, other):
         assert "goes on at step 11 of its schedule, with the moments" in one["notes"][0]
     assert base["tokens"] == other["tokens"]
-    assert "say nothing of another checkpoint" in kinds.notes(study)[-1]
-    assert "arm `base` was given as tokens" in kinds.notes(study)[0]
+    assert "say nothing of another checkpoint" in kinds.notes(study, Path("out"))[-1]
+    assert "arm `base` was given as tokens" in kinds.notes(study, Path("out"))[0]
 
 
 def test_a_checkpoint_that_has_decayed_or_has_no_moments(project):
