@@ -21,6 +21,9 @@ from curate.eval.suite import ABOUT, SET, load
 from curate.study.plan import Study
 from curate.train.tokens import Tokens
 
+_OLDER = "they are older than the set: remove that folder, and it is made again without"
+_TOKENIZE = "`curate tokenize CORPUS --leave-out FOLDER`, of the held-out set"
+
 Command = tuple[tuple[str, ...], str]  # arguments of `curate`, and the file that says it is complete
 
 
@@ -33,7 +36,7 @@ def sets(study: Study) -> dict[str, str]:
 
 def commands(study: Study, folder: Path, arm: str, source: str) -> list[Command]:
     """What makes the lists of an arm from its corpus. ConfigError for a set that was drawn from an arm."""
-    given = _ids(study, arm)
+    given = reading(study, arm)
     found: list[Command] = []
     for name, place in _made(study):
         _check_origin(study, folder, name, place)
@@ -56,10 +59,10 @@ def check(study: Study, folder: Path) -> None:
 
 
 def check_arm(study: Study, folder: Path, arm: str) -> None:
-    """The same of one arm, unless it was given as tokens."""
-    if study.arms[arm].is_tokens:
-        return
-    listed = [heldout.left_out(path) for path in _lists(study, folder, arm)]
+    """The same of one arm; of one that was given as tokens by the sets' own lists alone."""
+    given = study.arms[arm].is_tokens
+    lists = [place for _, place in _made(study)] if given else _lists(study, folder, arm)
+    listed = [heldout.left_out(path) for path in lists]
     names = pa.array(sorted(set[str]().union(*listed)), pa.string())
     if not len(names):
         return
@@ -69,7 +72,7 @@ def check_arm(study: Study, folder: Path, arm: str) -> None:
     if len(inside):
         raise ConfigError(
             f"the tokens of arm `{arm}` hold {len(inside):,} documents that the suite holds out, `{inside[0]}` first",
-            where=str(tokens), hint="they are older than the set: remove that folder, and it is made again without",
+            where=str(tokens), hint=_TOKENIZE if given else _OLDER,
         )  # fmt: skip
 
 
@@ -94,7 +97,7 @@ def _list_of(folder: Path, arm: str, name: str, place: str) -> Path:
     return folder / "arms" / arm / "leave_out" / f"{name}-{digest}"
 
 
-def _ids(study: Study, arm: str) -> Sequence[str]:
+def reading(study: Study, arm: str) -> Sequence[str]:
     """`--id` as the arm's own flags for `curate tokenize` have it."""
     flags = study.arms[arm].tokenize
     asked = [value for flag, value in pairwise(flags) if flag == "--set"]
@@ -120,6 +123,11 @@ def _check_origin(study: Study, folder: Path, name: str, place: str) -> None:
             )  # fmt: skip
 
 
-def _corpus(study: Study, folder: Path, arm: str) -> Path:
+def corpus_of(study: Study, folder: Path, arm: str) -> str:
+    """What an arm is tokenized from."""
     one = study.arms[arm]
-    return (Path(one.dataset) if one.dataset else folder / "arms" / arm / "corpus").resolve()
+    return one.dataset or str(folder / "arms" / arm / "corpus")
+
+
+def _corpus(study: Study, folder: Path, arm: str) -> Path:
+    return Path(corpus_of(study, folder, arm)).resolve()
