@@ -38,19 +38,27 @@ def ablate(
     seeds: Annotated[
         int, typer.Option("--seeds", min=0, help="Look after so many seeds; it costs alpha.")
     ] = 0,
+    confirm: Annotated[
+        bool, typer.Option("--confirm", help="The same plan with fresh seeds, once the study is complete.")
+    ] = False,
+    record: Annotated[
+        bool, typer.Option("--record", help="Add a complete confirm run to recipes/RESULTS.md.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and what it could see.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Train a small model on each arm with several seeds, score them alike, and say better, worse or undecided.
 
-    A killed study goes on where it stopped; runs that another study has made are not made again.
+    A killed study goes on where it stopped; runs that another study has made are not made again. Only what a confirm run
+    with fresh seeds found is recorded.
 
     Example: curate ablate recipes/truth/planted_harm.yaml -o out/planted_harm
 
     Exit codes: 0 whatever the verdict; 2 the study cannot be run as written; 3 a command of it failed, run again to go on.
     """
     from curate.cli.console import print_json, say
+    from curate.study import confirm as confirming
     from curate.study import plan
 
     _need("torch", "transformers", "lm_eval", "scipy")
@@ -60,7 +68,18 @@ def ablate(
     _make(found, Path(output), talk)
     if dry_run:
         return _say_plan(found, runs, as_json)
-    result = _worked(found, Path(output), runs, workers or os.cpu_count() or 1, seeds, talk)
+    if record and not confirm:
+        added = confirming.record(found, Path(output), study)
+        talk(f"added to {added}")
+        return (
+            print_json({"schema": "curate.ablate/1", "status": "ok", "exit": 0, "results": added})
+            if as_json
+            else None
+        )
+    now = confirming.fresh(found, Path(output), study) if confirm else found
+    result = _worked(now, Path(output), runs, workers or os.cpu_count() or 1, seeds, talk, confirm)
+    if record:
+        talk(f"added to {confirming.record(found, Path(output), study)}")
     if as_json:
         print_json(result)
     elif not quiet:
@@ -84,7 +103,9 @@ def _make(study: "Study", folder: Path, talk: Any) -> None:
         pass
 
 
-def _worked(study: "Study", folder: Path, store: Path, workers: int, seeds: int, talk: Any) -> "Answer":
+def _worked(
+    study: "Study", folder: Path, store: Path, workers: int, seeds: int, talk: Any, confirms: bool
+) -> "Answer":
     from curate.engine.lock import Lock
     from curate.io.files import Folder
     from curate.study import answer, left_out, matching, runs, tasks
@@ -114,7 +135,9 @@ def _worked(study: "Study", folder: Path, store: Path, workers: int, seeds: int,
         done, diverged = _trained(study, wanted, workers, folder / "log", talk)
         for _ in runs.work(tasks.checkpoints(study, wanted), workers, folder / "log", talk):
             pass
-        return answer.answer(study, folder, store, done, study.seeds, diverged, matching.pools(study, folder))
+        return answer.answer(
+            study, folder, store, done, study.seeds, diverged, matching.pools(study, folder), confirms
+        )
 
 
 def _trained(
@@ -175,10 +198,14 @@ def _say_answer(result: "Answer") -> None:
     print("\n".join(table(rows)))
     for lost in result.diverged:
         say(f"{lost.arm} seed {lost.seed}: {lost.reason}; without it nothing is said of the arm")
-    for why in dict.fromkeys(one.note for one in result.verdicts if one.note and one.difference == one.difference):
+    for why in dict.fromkeys(
+        one.note for one in result.verdicts if one.note and one.difference == one.difference
+    ):
         say(f"undecided: {why}")
     for noise in result.noise:
-        say(f"{noise.arm} {noise.metric} {noise.matching}: {noise.low:+.4f} to {noise.high:+.4f}, evaluation noise only")
+        say(
+            f"{noise.arm} {noise.metric} {noise.matching}: {noise.low:+.4f} to {noise.high:+.4f}, evaluation noise only"
+        )
     for note in result.notes:
         say(note)
     say(f"against `{result.control}`; intervals over seeds, corrected for {len(result.verdicts)} comparisons")

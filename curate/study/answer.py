@@ -13,13 +13,13 @@ import msgspec
 from curate.eval.scores import higher_is_better
 from curate.eval.select import Statistics
 from curate.study import kinds, tasks
+from curate.study.confirm import ANSWER, CONFIRM, plan_of
 from curate.study.items import Common, Noise
 from curate.study.matching import Pool
 from curate.study.plan import Study, Target
 from curate.study.scores import Scored, earlier, scale_of
 from curate.study.verdict import Matching, Spread, Verdict, alpha_left, verdicts
 
-ANSWER = "study.json"
 Values = dict[str, dict[str, dict[int, float]]]  # arm -> metric -> seed -> value
 
 
@@ -83,14 +83,18 @@ class Answer(msgspec.Struct, kw_only=True):
     noise: list[Noise] = []  # evaluation noise only
     notes: list[str]
     output: str
+    plan: str  # names the study file, but for its first seed
+    first_seed: int
+    confirms: bool  # whether this is a confirm run
 
 
 def answer(
     study: Study, folder: Path, store: Path, done: Sequence[Scored], planned: int, diverged: Sequence[Lost] = (),
-    pools: Mapping[str, Pool] = {},
+    pools: Mapping[str, Pool] = {}, confirms: bool = False,
 ) -> Answer:  # fmt: skip
     """Judge what is done and write it down as a look. `planned`: seeds of an arm in the study file."""
-    metrics, looks = study.all_metrics(), _looks(folder)
+    into = folder / CONFIRM if confirms else folder
+    metrics, looks = study.all_metrics(), _looks(into)
     compared = tasks.compared(study, folder, store, done)
     done = compared.done
     earlier_of = {matching: _earlier(study, store, done, matching) for matching in study.matchings}
@@ -116,9 +120,10 @@ def answer(
         common=compared.common, tasks=compared.tasks, noise=tasks.noise(study, folder, compared),
         runs=_folders(study, done), diverged=list(diverged), target=study.target, pools=dict(pools),
         notes=[*_notes(study, seeds, planned, alpha, earlier_of[study.matchings[0]]), *_told(done), *compared.notes, *kinds.notes(study, folder)],
-        output=str(folder),
+        output=str(into), plan=plan_of(study), first_seed=study.first_seed, confirms=confirms,
     )  # fmt: skip
-    (folder / ANSWER).write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1))
+    into.mkdir(exist_ok=True)
+    (into / ANSWER).write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1))
     return result
 
 
