@@ -101,6 +101,9 @@ class Stage:
     makes_rows: bool = False  # adds rows, whose `parent_id` is not null
     rare: bool = False  # what it looks for is rare: that it finds nothing is no reason to stop a run
     states: Callable[[Any], Mapping[str, Any]] | None = None  # what its dataset says of itself, JSON
+    parameters: Callable[[Any], int] | None = (
+        None  # of the model that reads the tokens it counts as `model_tokens`
+    )
 
     @property
     def is_global(self) -> bool:
@@ -171,11 +174,13 @@ def global_stage(
     check: Check | None = None,
     files: Callable[[Any], Sequence[str]] | None = None,
     notes: Notes | None = None,
+    parameters: Callable[[Any], int] | None = None,
 ) -> Stage:
     """Declare a global stage: phases in order; the last one is over units and keeps or drops rows.
 
     It may write `text`. `files` are paths that the Config names, of files or of folders with a `manifest.json`: their
-    content is part of what names the passes.
+    content is part of what names the passes. `parameters` is how large a model is that the stage runs; a phase of it then
+    counts `model_tokens`, and the two say what the stage costs.
     """
     last = phases[-1]
     assert last.over == "units"
@@ -184,5 +189,5 @@ def global_stage(
     return Stage(
         name, version, config, last.run, reads, writes, phases=tuple(phases), ends_pass=True,
         libraries=libraries if callable(libraries) else tuple(libraries), module=last.run.__module__, check=check,
-        files=files, notes=notes,
+        files=files, notes=notes, parameters=parameters,
     )  # fmt: skip

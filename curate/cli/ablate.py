@@ -208,5 +208,7 @@ def _say_answer(result: "Answer") -> None:
         )
     for note in result.notes:
         say(note)
+    for arm, cost in result.cost.items():
+        say(f"{arm} cost {cost.line()}")
     say(f"against `{result.control}`; intervals over seeds, corrected for {len(result.verdicts)} comparisons")
     say(f"output  {result.output}")

@@ -4,6 +4,7 @@ torch and transformers are imported where a model is opened.
 """
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,21 @@ def model_files(folder: str) -> list[str]:
     return [str(place / name) for name in (*NEEDED, *weights, *extra)]
 
 
+def parameters(folder: str) -> int:
+    """How many the model of a folder has."""
+    from safetensors import safe_open
+
+    file = Path(folder) / WEIGHTS[0]
+    if file.is_file():
+        with safe_open(file, "np") as tensors:
+            names = tensors.keys()
+            return sum(math.prod(tensors.get_slice(name).get_shape()) for name in names)
+    import torch
+
+    held = torch.load(Path(folder) / WEIGHTS[1], map_location="meta", weights_only=True)
+    return sum(one.numel() for one in held.values())
+
+
 class Embedder:
     """A model, loaded once per worker."""
 
@@ -48,12 +64,14 @@ class Embedder:
         about = Path(folder) / "sentence_bert_config.json"
         said = json.loads(about.read_text()).get("max_seq_length") if about.is_file() else None
         self._max_tokens = int(said or MAX_TOKENS)
+        self.tokens = 0  # that it has read
 
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Embeddings, float32 (n, dimensions), not of unit length. What is beyond the model's length is cut off."""
         if not texts:
             return np.zeros((0, self._model.config.hidden_size), np.float32)
         tokens = self._tokenizer(list(texts), truncation=True, max_length=self._max_tokens)["input_ids"]
+        self.tokens += sum(map(len, tokens))
         order = sorted(range(len(texts)), key=lambda i: len(tokens[i]))
         out = np.zeros((len(texts), self._model.config.hidden_size), np.float32)
         while order:  # texts of one length at a time: padding would change the sums

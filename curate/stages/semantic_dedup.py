@@ -93,6 +93,12 @@ def model_files(config: Config) -> list[str]:
     return model_files(config.model) if config.model else []
 
 
+def parameters(config: Config) -> int:
+    from curate.models.embeddings import parameters
+
+    return parameters(config.model)
+
+
 def libraries(config: Config) -> list[str]:
     return ["faiss-cpu", "numpy", "xxhash", *(["torch", "transformers"] if config.model else [])]
 
@@ -116,10 +122,12 @@ def is_embedding(kind: pa.DataType) -> bool:
 
 def embed(task: Task, inputs: Inputs, out: Out, config: Config) -> Mapping[str, int]:
     """Per unit: (draw, order, id, embedding of unit length), in an order drawn by id."""
-    without = 0
+    without, read = 0, 0
     for batch in inputs.batches():
         batch = batch.filter(batch.column(config.column or "text").is_valid())
+        before = _embedder(config.model).tokens if config.model else 0
         vectors = _embeddings(batch, config)
+        read += _embedder(config.model).tokens - before if config.model else 0
         lengths = np.linalg.norm(vectors, axis=1)
         has = lengths > 0
         without += int((~has).sum())
@@ -131,7 +139,7 @@ def embed(task: Task, inputs: Inputs, out: Out, config: Config) -> Mapping[str, 
             "embedding": _as_lists(vectors[has] / lengths[has, None]),
         })  # fmt: skip
         out.write(table)
-    return {"without_embedding": without}
+    return {"without_embedding": without} | ({"model_tokens": read} if config.model else {})
 
 
 def _embeddings(batch: pa.RecordBatch, config: Config) -> Vectors:
@@ -346,6 +354,7 @@ def apply(task: Task, inputs: Inputs, out: Out, config: Config) -> Mapping[str, 
 
 semantic_dedup = global_stage(
     "semantic_dedup", version=2, config=Config, reads=columns_read, libraries=libraries, files=model_files, check=check,
+    parameters=parameters,
     writes={"semantic_dedup_cluster_size": pa.int64(), "semantic_dedup_cluster_id": pa.string()},
     phases=[
         Phase(embed, "units", ("draw", "order")),

@@ -14,6 +14,7 @@ from curate.eval.scores import higher_is_better
 from curate.eval.select import Statistics
 from curate.study import kinds, tasks
 from curate.study.confirm import ANSWER, CONFIRM, plan_of
+from curate.study.cost import Cost, of_arms
 from curate.study.items import Common, Noise
 from curate.study.matching import Pool
 from curate.study.plan import Study, Target
@@ -83,6 +84,7 @@ class Answer(msgspec.Struct, kw_only=True):
     noise: list[Noise] = []  # evaluation noise only
     notes: list[str]
     output: str
+    cost: dict[str, Cost]  # of curation, by arm
     plan: str  # names the study file, but for its first seed
     first_seed: int
     confirms: bool  # whether this is a confirm run
@@ -120,7 +122,7 @@ def answer(
         common=compared.common, tasks=compared.tasks, noise=tasks.noise(study, folder, compared),
         runs=_folders(study, done), diverged=list(diverged), target=study.target, pools=dict(pools),
         notes=[*_notes(study, seeds, planned, alpha, earlier_of[study.matchings[0]]), *_told(done), *compared.notes, *kinds.notes(study, folder)],
-        output=str(into), plan=plan_of(study), first_seed=study.first_seed, confirms=confirms,
+        output=str(into), cost=of_arms(study, folder, pools), plan=plan_of(study), first_seed=study.first_seed, confirms=confirms,
     )  # fmt: skip
     into.mkdir(exist_ok=True)
     (into / ANSWER).write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1))
