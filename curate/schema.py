@@ -41,6 +41,9 @@ QUARANTINE = pa.schema(
     }
 )
 RAW_CAP_BYTES = 4096
+BULKY = ("text", "html", "pdf")  # columns whose dictionary and statistics cost more than they give
+_BYTES = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+_SMALL_BYTES = 4096  # of a URL or a title: rows are counted for those
 
 
 def raw_columns(schema: pa.Schema) -> list[str]:
@@ -85,6 +88,21 @@ def text_buffers(column: pa.Array) -> tuple[npt.NDArray[np.uint8], npt.NDArray[n
     offsets = np.frombuffer(offset_buffer, width, len(column) + 1, column.offset * np.dtype(width).itemsize)
     data = np.zeros(0, np.uint8) if data_buffer is None else np.frombuffer(data_buffer, np.uint8)
     return data, offsets.astype(np.int64, copy=False)
+
+
+def row_bytes(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
+    """Bytes (n,) of each row's text, html, pdf and tokens, and of values above 4 KiB in columns that nobody named."""
+    import pyarrow.compute as pc
+
+    total = np.zeros(batch.num_rows, np.int64)
+    for field, column in zip(batch.schema, batch.columns, strict=True):
+        if any(is_kind(field.type) for is_kind in _BYTES):
+            size = np.diff(text_buffers(column)[1])
+            total += size if field.name in BULKY else np.where(size > _SMALL_BYTES, size, 0)
+        elif field.name == "tokens" and pa.types.is_large_list(field.type):
+            count = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
+            total += count * field.type.value_type.bit_width // 8
+    return total
 
 
 def row_id(path: str, ordinal: int) -> str:

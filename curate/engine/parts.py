@@ -13,7 +13,6 @@ from typing import Any, Protocol, cast
 import msgspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.engine.journal import TMP, Written, fault
@@ -21,7 +20,7 @@ from curate.engine.partitions import Partitions
 from curate.io import hive
 from curate.io.files import Folder, HashingFile
 from curate.recipe.recipe import Output
-from curate.schema import QUARANTINE, text_buffers
+from curate.schema import BULKY, QUARANTINE, row_bytes
 
 ROW_GROUP_ROWS = 10_000
 ROW_GROUP_BYTES = 32 << 20
@@ -30,7 +29,6 @@ QUARANTINE_ROWS = 1000  # held before they are written
 JSONL = ".jsonl.zst"
 ARROW = ".arrow"
 _ENDINGS = {"parquet": ".parquet", "jsonl.zst": JSONL, "arrow": ARROW}
-_BULKY = ("text", "html", "pdf")  # columns whose dictionary and statistics cost more than they give
 
 
 class RowSink(Protocol):
@@ -45,7 +43,7 @@ class RowSink(Protocol):
 
 class ParquetSink:
     def __init__(self, file: HashingFile, schema: pa.Schema, level: int) -> None:
-        slim = [f.name for f in schema if f.name not in _BULKY and f.name != "id"]
+        slim = [f.name for f in schema if f.name not in BULKY and f.name != "id"]
         self._writer = pq.ParquetWriter(
             file, schema, compression="zstd", compression_level=level, use_dictionary=slim,
             write_statistics=[*slim, "id"] if "id" in schema.names else slim,
@@ -114,7 +112,7 @@ class PartWriter:
     def write(self, batch: pa.RecordBatch) -> None:
         """Add rows."""
         self.rows += batch.num_rows
-        sizes = _row_bytes(batch)
+        sizes = row_bytes(batch) + 1
         start = 0
         while start < batch.num_rows:
             # The row group ends with the row that reaches either limit, wherever the batch boundaries are.
@@ -158,25 +156,6 @@ class PartWriter:
         if self._file is not None:
             self._file.abandon()
             self._folder.remove(self._tmp)
-
-
-def _row_bytes(batch: pa.RecordBatch) -> np.ndarray[Any, np.dtype[np.int64]]:
-    total = np.ones(batch.num_rows, np.int64)
-    for name in _BULKY:
-        if name in batch.schema.names:
-            column = batch.column(name)
-            if (
-                pa.types.is_string(column.type)
-                or pa.types.is_large_string(column.type)
-                or pa.types.is_large_binary(column.type)
-            ):
-                total += np.diff(text_buffers(column)[1])
-    if "tokens" in batch.schema.names and pa.types.is_large_list(batch.schema.field("tokens").type):
-        tokens = batch.column("tokens")
-        total += (
-            pc.fill_null(pc.list_value_length(tokens), 0).to_numpy() * tokens.type.value_type.bit_width // 8
-        )
-    return total
 
 
 class UnitFiles:

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from curate.io.slices import Row
-from curate.schema import raw_columns
+from curate.schema import raw_columns, row_bytes
 
 
 class Batcher:
@@ -45,8 +45,8 @@ def document_bytes(batch: pa.RecordBatch) -> np.ndarray[tuple[int], np.dtype[np.
 
 
 def cut(batch: pa.RecordBatch, batch_rows: int, batch_bytes: int) -> Iterator[pa.RecordBatch]:
-    """Slices of at most `batch_rows` rows and `batch_bytes` of text and html (one row at least)."""
-    sizes = document_bytes(batch)
+    """Slices of at most `batch_rows` rows and `batch_bytes`, by `row_bytes` (one row at least)."""
+    sizes = row_bytes(batch)
     if batch.num_rows <= batch_rows and sizes.sum() <= batch_bytes:
         if batch.num_rows:
             yield batch
