@@ -1,6 +1,9 @@
 """Task metrics of a study: on common items, judged on the control, with the noise of items beside."""
 
 import json
+import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +16,7 @@ from curate.study import answer, tasks
 from curate.study.plan import Arm, Primary, Study
 from curate.study.runs import Step, Trained, suite_name
 from curate.study.scores import scored
+from curate.train.tokens import Tokens
 
 SETTINGS = {"size": "1m", "tokens": 4000, "context": 10, "batch": 10}
 ACCURACY = {"raw": 0.6, "clean": 0.8}
@@ -151,3 +155,68 @@ def test_commands_for_each_arm_and_each_run_of_the_control(place: Path) -> None:
         (Path(run.folder) / "step-00000040").mkdir()
     ((step,),) = tasks.checkpoints(study(), runs)
     assert step.arguments[:3] == ("eval", "checkpoints", runs[0].folder)
+
+
+STUDY = """
+name: tiny
+arms:
+  plain: {dataset: plain.parquet, tokenize: [--set, input.id=id]}
+  other: {dataset: other.parquet}
+control: plain
+tokenizer: tokenizer
+suite: suite.yaml
+primary: {metric: bpb}
+metrics: [quiz, "quiz:gold_bpb"]
+train:
+  {width: 16, layers: 1, heads: 2, kv_heads: 2, context: 32, batch: 4, tokens: 1280, lr: 0.01, checkpoint_every: 4, keep: 4}
+seeds: 2
+"""
+WORDS = [
+    f"{a}{b}"
+    for a in ("the", "cat", "sat", "mat", "door", "fish", "house", "left")
+    for b in ("", "s", "ly", "er", "ing")
+]
+
+
+@pytest.mark.slow  # a dozen processes that open torch
+def test_a_study_of_text_and_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("lm_eval", reason='needs pip install "curate[eval]"')
+    monkeypatch.chdir(tmp_path)
+    texts = [" ".join(random.Random(i).choices(WORDS, k=60)) for i in range(120)]
+    asked = "Why had the heron waited beside the frozen canal until every barge was gone?"
+    ids = [f"doc-{i}" for i in range(120)]
+    pq.write_table(pa.table({"id": ids, "text": texts}), "plain.parquet")
+    seen = [f"{asked} because of the herring", *(f"{text} more" for text in texts[1:])]
+    pq.write_table(pa.table({"text": seen}), "other.parquet")
+    items = [{"query": asked, "choices": ["because of the herring", "out of spite"], "gold": 0}]
+    items += [
+        {"query": f"{text}?", "choices": ["the cat", "the mats"], "gold": i % 2}
+        for i, text in enumerate(WORDS)
+    ]
+    Path("quiz.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    Path("suite.yaml").write_text(
+        "heldout: [{name: docs, path: held}]\ntasks: [{name: quiz, path: quiz.jsonl}]\n"
+    )
+    Path("study.yaml").write_text(STUDY)
+
+    def curate(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-c", "from curate.cli.main import main; main()", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    curate("eval", "heldout", "plain.parquet", "--id", "id", "--documents", "5", "-o", "held")
+    curate("fit", "tokenizer", "held/heldout.parquet", "-o", "tokenizer", "--vocab-size", "300")
+    found = json.loads(curate("ablate", "study.yaml", "-o", "out", "--json", "--workers", "2").stdout)
+    left = [Tokens.open(f"out/arms/{arm}/tokens").documents for arm in ("plain", "other")]
+    assert left[0] == 115
+    assert left[1] in (115, 116)  # doc-0 is another text there
+    assert found["common"]["contaminated"] == {"plain": {"quiz": 0}, "other": {"quiz": 1}}
+    assert found["common"]["left_out"] == {"quiz": 1}
+    by_metric = {one["metric"]: one for one in found["verdicts"]}
+    assert by_metric["bpb"]["note"] == ""
+    assert "means nothing at this size" in by_metric["quiz"]["note"]  # a model of ten steps
+    assert {one["metric"] for one in found["noise"]} == {"bpb", "quiz", "quiz:gold_bpb"}
+    assert (
+        found["tasks"]["quiz:gold_bpb"]["monotonicity"] is not None
+    )  # checkpoints of the control were scored
