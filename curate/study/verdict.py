@@ -9,8 +9,8 @@ Lost    a seed whose training diverged is missing because of its arm: what is le
         comparison with it is decided; it still counts among the many
 Looks   a plan names its seeds; judged after n of N it spends alpha n / N less what was spent before (a union bound), so
         looking often costs power and never gives false verdicts
-Apart   resampling items says how well the items measure these two models, and nothing of another seed: percentile
-        intervals over three seeds gave 25% false verdicts
+Apart   resampling items says how well the items measure these two models, and nothing of another seed (`items`):
+        percentile intervals over three seeds gave 25% false verdicts
 
 Better and worse mean that the interval excludes 0; the margin is for planning and for "not inferior" alone.
 """
@@ -250,24 +250,3 @@ def plan_sees(
 def control_seeds(seeds: int, arms: int) -> int:
     """Seeds of the control where `arms` are compared with it: sqrt(arms) times theirs (Dunnett 1955)."""
     return max(seeds, round(seeds * float(np.sqrt(arms))))
-
-
-def evaluation_noise(
-    arm: Floats, control: Floats, clusters: npt.NDArray[np.int64], draws: int = 10_000, seed: int = 0
-) -> tuple[float, float]:
-    """Percentile 95% interval of the mean difference when whole clusters of items are drawn again.
-
-    `arm`, `control` (items,) are scores of the same items, `clusters` (items,) which of them share a passage. Noise of
-    the items only: it is no verdict.
-    """
-    if not len(arm) == len(control) == len(clusters):
-        raise DataError("the two models were scored on different items")
-    _, of = np.unique(clusters, return_inverse=True)
-    sums = np.bincount(of, arm - control)
-    sizes = np.bincount(of)
-    rng = np.random.default_rng(seed)
-    means = np.empty(draws)
-    for i in range(draws):
-        drawn = rng.integers(0, len(sums), len(sums))
-        means[i] = sums[drawn].sum() / sizes[drawn].sum()
-    return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))

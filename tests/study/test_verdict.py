@@ -11,7 +11,6 @@ from curate.study.verdict import (
     control_seeds,
     detectable,
     difference,
-    evaluation_noise,
     holm,
     plan_sees,
     verdicts,
@@ -164,15 +163,3 @@ def test_the_smallest_detectable_effect_is_seen_four_times_in_five():
     assert plan_sees(sigma, seeds, seeds, 4) > effect
     assert plan_sees(sigma, 1, 1, 1) == float("inf")
     assert [control_seeds(3, arms) for arms in (1, 2, 4, 9)] == [3, 4, 6, 9]
-
-
-def test_evaluation_noise_draws_whole_clusters():
-    rng = np.random.default_rng(6)
-    passage = rng.normal(0.1, 1, 50)
-    arm, clusters = np.repeat(passage, 20), np.repeat(np.arange(50), 20)
-    low, high = evaluation_noise(arm, np.zeros(1000), clusters, draws=2000)
-    assert high - low == pytest.approx(2 * 1.96 * passage.std() / np.sqrt(50), rel=0.15)
-    narrow = evaluation_noise(arm, np.zeros(1000), np.arange(1000), draws=2000)
-    assert narrow[1] - narrow[0] < (high - low) / 3
-    with pytest.raises(DataError, match="different items"):
-        evaluation_noise(arm, np.zeros(3), clusters)
