@@ -66,7 +66,7 @@ def report(
         said = f"{found.lead}, by {found.primary_words}; open it in a browser:"
         _give(found, lambda: study.write(found, target), said, as_json, quiet)
     else:
-        page = gather(read_facts(folder), Dataset(folder, sides or ()).sides)
+        page = gather(read_facts(folder, ("parquet", "arrow")), Dataset(folder, sides or ()).sides)
         said = f"{page.rows['kept']:,} of {page.rows['in']:,} rows kept; open it in a browser:"
         _give(page, lambda: write(page, target), said, as_json, quiet)
 

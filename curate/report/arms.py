@@ -18,6 +18,7 @@ from curate.report.facts import Facts, read_facts
 from curate.report.page import Funnel
 from curate.report.taken import Taken, taken
 
+TOKENS = ("tokens", "candidate")  # folders of an arm's tokens; the second where they are mixed with a base
 _VALUE_CHARS = 60
 
 
@@ -40,7 +41,8 @@ class Corpus(msgspec.Struct, kw_only=True):
 def corpus_of(arm: Path, find: Callable[[str], Path]) -> tuple[Corpus, Facts | None]:
     """Read what is left of an arm's folder; `find` says where a path lies that the study wrote."""
     found = Corpus()
-    made, tokens = arm / "corpus", Folder(str(arm / "tokens"))
+    made = arm / "corpus"
+    tokens = Folder(str(next((path for path in map(arm.joinpath, TOKENS) if path.is_dir()), arm)))
     plan = read_plan(tokens)
     if plan is not None and tokens.exists(MANIFEST):
         counted = read_manifest(tokens)

@@ -18,11 +18,13 @@ import xxhash
 
 from curate.errors import DataError
 from curate.io import hive
+from curate.io.arrow import arrow_batches
 from curate.report.facts import KEPT, Facts, Key
 from curate.schema import DROP
 
 SAMPLE = 10  # documents for each reason, and of the kept
 TEXT_CHARS = 200_000  # of a sampled document that are looked at
+TOKENS = 2000  # of a sampled document that are spelled out
 CHARS_PER_TOKEN = 4.0  # where nothing counted tokens
 PER_DECADE, DECADES = 5, 8  # bins of the lengths: 1 to 10^8 characters
 _ABOUT = ("id", "url", "source", "lang", "date", "extract_date", "source_id", *DROP)
@@ -38,7 +40,7 @@ class Sum(msgspec.Struct, kw_only=True):
     chars: int = 0
     counted: int = 0  # tokens counted by token_count
     uncounted_chars: int = 0  # of rows without a count
-    lengths: list[int] = []  # rows by length, PER_DECADE bins to a power of ten
+    lengths: list[int] = []  # rows by characters or, of tokens, by those; PER_DECADE bins to a power of ten
 
     def tokens(self, per_char: float) -> float:
         """Counted where they were, estimated where not."""
@@ -77,7 +79,8 @@ def walk(facts: Facts, extra: Sequence[str] = (), sample: int = SAMPLE) -> Walk:
 
 def kept_files(folder: Path) -> list[Path]:
     """The parts of the kept rows, in order."""
-    return sorted(folder.glob("part-*.parquet")) or sorted(folder.glob("*=*/**/part-*.parquet"))
+    names = ("part-*.parquet", "*=*/**/part-*.parquet", "part-*.arrow", "*=*/**/part-*.arrow")
+    return next((found for name in names if (found := sorted(folder.glob(name)))), [])
 
 
 def stream(folder: Path, schema: pa.Schema) -> pa.RecordBatchReader:
@@ -96,6 +99,10 @@ def stream(folder: Path, schema: pa.Schema) -> pa.RecordBatchReader:
 
 def _batches(file: Path, extra: Sequence[str]) -> Iterator[pa.RecordBatch]:
     try:
+        if file.suffix == ".arrow":
+            with pa.memory_map(str(file)) as mapped:
+                yield from arrow_batches(mapped, _BATCH_ROWS)
+            return
         with pq.ParquetFile(file) as parquet:
             wanted = {*_ABOUT, *extra, "text", "token_count"}
             names = [name for name in parquet.schema_arrow.names if name in wanted]
@@ -125,19 +132,28 @@ def _by_reason(batch: pa.RecordBatch) -> Iterator[tuple[Key, pa.RecordBatch]]:
 
 def _add(total: Sum, rows: pa.RecordBatch) -> None:
     total.rows += rows.num_rows
+    if "tokens" in rows.schema.names:
+        lengths = pc.list_value_length(rows["tokens"]).to_numpy(zero_copy_only=False)
+        total.texts, total.counted = total.texts + len(lengths), total.counted + int(lengths.sum())
+        _count(total, lengths)
+        return
     if "text" not in rows.schema.names:
         return
     chars = pc.utf8_length(rows["text"])
     lengths = chars.drop_null().to_numpy(zero_copy_only=False)
     total.texts += len(lengths)
     total.chars += int(lengths.sum())
-    bins = np.floor(np.log10(np.maximum(lengths, 1)) * PER_DECADE + 1e-9).astype(int)
-    counts = np.bincount(np.minimum(bins, PER_DECADE * DECADES - 1), minlength=PER_DECADE * DECADES)
-    total.lengths = [a + int(b) for a, b in zip(total.lengths, counts, strict=True)]
+    _count(total, lengths)
     if "token_count" in rows.schema.names:
         total.counted += pc.sum(rows["token_count"]).as_py() or 0
         chars = chars.filter(rows["token_count"].is_null())
     total.uncounted_chars += pc.sum(chars).as_py() or 0
+
+
+def _count(total: Sum, lengths: npt.NDArray[Any]) -> None:
+    bins = np.floor(np.log10(np.maximum(lengths, 1)) * PER_DECADE + 1e-9).astype(int)
+    counts = np.bincount(np.minimum(bins, PER_DECADE * DECADES - 1), minlength=PER_DECADE * DECADES)
+    total.lengths = [a + int(b) for a, b in zip(total.lengths, counts, strict=True)]
 
 
 def _draw(pool: list[tuple[int, int, dict[str, Any]]], rows: pa.RecordBatch, sample: int, number: int) -> int:
@@ -157,8 +173,15 @@ def _draw(pool: list[tuple[int, int, dict[str, Any]]], rows: pa.RecordBatch, sam
 
 def _row(rows: pa.RecordBatch) -> dict[str, Any]:
     """One row with the start of its text and how long it is."""
-    row: dict[str, Any] = {name: rows[name][0].as_py() for name in rows.schema.names if name != "text"}
+    row: dict[str, Any] = {
+        name: rows[name][0].as_py() for name in rows.schema.names if name not in ("text", "tokens")
+    }
     if "text" in rows.schema.names and rows["text"][0].is_valid:
         row["chars"] = pc.utf8_length(rows["text"])[0].as_py()
         row["text"] = pc.utf8_slice_codeunits(rows["text"], 0, TEXT_CHARS)[0].as_py()
+    if "tokens" in rows.schema.names:
+        row["num_tokens"], row["tokens"] = (
+            len(rows["tokens"][0]),
+            rows["tokens"][0].values[:TOKENS].to_pylist(),
+        )
     return row

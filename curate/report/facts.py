@@ -48,6 +48,11 @@ class Facts(msgspec.Struct, kw_only=True):
         return found
 
     @property
+    def is_tokens(self) -> bool:
+        """Whether the kept rows are tokens, without text."""
+        return self.plan.recipe.output.format == "arrow"
+
+    @property
     def has_all_rows(self) -> bool:
         """False where only a sample of the dropped rows was kept."""
         return not isinstance(self.plan.recipe.output.dropped, DropSample)
@@ -64,8 +69,8 @@ class Facts(msgspec.Struct, kw_only=True):
                 )  # fmt: skip
 
 
-def read_facts(path: str) -> Facts:
-    """Facts of a complete dataset on a local disk; DataError or ConfigError where there is none."""
+def read_facts(path: str, formats: Sequence[str] = ("parquet",)) -> Facts:
+    """Facts of a complete dataset on a local disk; DataError or ConfigError where there is none of these formats."""
     folder = Folder(path)
     if folder.local is None:
         raise ConfigError("only local folders can be looked at", hint="copy the dataset here")
@@ -75,8 +80,11 @@ def read_facts(path: str) -> Facts:
     if not folder.exists(MANIFEST):
         raise DataError(f"{path} is not complete", hint=f"`curate status {path}` says how far the run is")
     result = read_manifest(folder)
-    if plan.recipe.output.format != "parquet":
-        raise ConfigError("only Parquet datasets can be looked at", hint="`output: {format: parquet}`")
+    if plan.recipe.output.format not in formats:
+        raise ConfigError(
+            f"a dataset of format {plan.recipe.output.format} cannot be looked at",
+            hint="`output: {format: parquet}`",
+        )
     use_stages(plan)
     facts = Facts(
         folder=folder.local, plan=plan, result=result, steps=_steps(folder.local, plan, result.rows.kept)

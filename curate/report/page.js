@@ -149,20 +149,20 @@
   }
 
   function drawLengths() {
-    const per = page.lengths.per_decade, kept = page.lengths.kept.length ? page.lengths.kept : [];
+    const per = page.lengths.per_decade, unit = page.lengths.unit, kept = page.lengths.kept.length ? page.lengths.kept : [];
     const dropped = page.reasons.reduce((total, reason) => (reason.lengths.length ? reason.lengths.map((n, i) => n + (total[i] || 0)) : total), []);
     const size = Math.max(kept.length, dropped.length);
     const both = Array.from({ length: size }, (_, i) => (kept[i] || 0) + (dropped[i] || 0));
     const first = both.findIndex((n) => n), last = size - 1 - [...both].reverse().findIndex((n) => n);
     if (first < 0) { $("lengths").hidden = true; return; }
     const edge = (i) => 10 ** (i / per), wide = 1136, n = last - first + 1, tall = 190;
-    const most = Math.max(1, ...both), step = wide / n, svg = draw("svg", { viewBox: `0 0 ${wide} ${tall + 24}`, role: "img", "aria-label": "Rows by length in characters" });
+    const most = Math.max(1, ...both), step = wide / n, svg = draw("svg", { viewBox: `0 0 ${wide} ${tall + 24}`, role: "img", "aria-label": `Rows by length in ${unit}` });
     for (let i = first; i <= last; i++) {
       let y = tall;
       for (const [name, list] of [["kept", kept], ["here", dropped]]) {
         const rows = list[i] || 0, h = ((tall - 18) * rows) / most;
         y -= h;
-        if (rows) svg.append(draw("rect", { class: name, x: (i - first) * step + 1, y, width: step - 2, height: h }, draw("title", {}, document.createTextNode(`${plain(edge(i))} to ${plain(edge(i + 1))} characters: ${count(rows)} ${name === "kept" ? "kept" : "dropped"}`))));
+        if (rows) svg.append(draw("rect", { class: name, x: (i - first) * step + 1, y, width: step - 2, height: h }, draw("title", {}, document.createTextNode(`${plain(edge(i))} to ${plain(edge(i + 1))} ${unit}: ${count(rows)} ${name === "kept" ? "kept" : "dropped"}`))));
       }
       const text = draw("text", { x: (i - first) * step, y: tall + 15 });
       text.textContent = plain(Number(edge(i).toPrecision(2)));
@@ -170,7 +170,7 @@
     }
     svg.append(draw("line", { class: "axis", x1: 0, x2: wide, y1: tall, y2: tall }));
     const texts = sum(both);
-    $("lengths-note").textContent = `Characters of each document, kept and dropped, ${per} bars to a power of ten: ${count(texts)} documents. Empty ones are in the first bar.` + (page.dropped_kept === "sample" ? " Of the dropped rows only a sample is in the dataset." : page.dropped_kept === "keys" ? " The text of dropped rows was not kept." : "");
+    $("lengths-note").textContent = `${unit === "tokens" ? "Tokens of each document that is kept" : "Characters of each document, kept and dropped"}, ${per} bars to a power of ten: ${count(texts)} documents. Empty ones are in the first bar.` + (page.dropped_kept === "sample" ? " Of the dropped rows only a sample is in the dataset." : page.dropped_kept === "keys" ? " The text of dropped rows was not kept." : "");
     $("lengths-plot").replaceChildren(make("figure", {}, svg));
   }
 
@@ -278,7 +278,8 @@
     if (one.before) body.append(make("span", { class: "gap" }, `… ${count(one.before)} characters before\n`));
     one.pieces.forEach((piece, i) => body.append(...(i % 2 ? [make("mark", {}, ...visible(piece))] : visible(piece))));
     if (one.after) body.append(make("span", { class: "gap" }, `\n… ${count(one.after)} more characters`));
-    if (one.chars === null) body.append(make("span", { class: "gap" }, "The text of this row was not kept (output.dropped)."));
+    if (one.tokens !== null) { if (one.tokens > page.lengths.spelled) body.append(make("span", { class: "gap" }, `\n… the text of the first ${count(page.lengths.spelled)} tokens; ${count(one.tokens - page.lengths.spelled)} more are not shown`)); }
+    else if (one.chars === null) body.append(make("span", { class: "gap" }, "The text of this row was not kept (output.dropped)."));
     else if (!one.chars) body.append(make("span", { class: "gap" }, "(empty)"));
     $("text").replaceChildren(body);
     $("text").scrollTop = 0;
@@ -286,9 +287,9 @@
     about.push(make("div", { class: `verdict ${reason ? "" : "kept"}` }, reason ? words(reason) : "kept"), make("div", { class: "by" }, reason ? `dropped by ${reason.stage}` : "passed every step"));
     if (one.value || one.threshold) about.push(make("div", { class: "versus" }, one.value ? make("div", {}, make("span", {}, "value"), make("b", {}, one.value)) : null, one.threshold ? make("div", {}, make("span", {}, "threshold"), make("b", {}, one.threshold)) : null));
     if (reason && one.chars) about.push(make("div", { class: "by" }, one.marked ? `${count(one.marked)} ${one.marked === 1 ? "passage" : "passages"} marked` : one.points ? "no passage in the part that was looked at" : "the rule looks at the whole document"));
-    const facts = [["found", one.match], ["kept in its place", one.kept_id], ["url", one.url], ["source", one.source], ["language", one.lang], ["year", one.year], ["characters", one.chars === null ? "" : count(one.chars)], ["id", one.id]].filter(([, value]) => value);
+    const facts = [["found", one.match], ["kept in its place", one.kept_id], ["url", one.url], ["source", one.source], ["language", one.lang], ["year", one.year], ["characters", one.chars === null ? "" : count(one.chars)], ["tokens", one.tokens === null ? "" : count(one.tokens)], ["id", one.id]].filter(([, value]) => value);
     about.push(make("dl", {}, ...facts.flatMap(([name, value]) => [make("dt", {}, name), make("dd", { class: name === "id" || name === "kept in its place" ? "mono" : "" }, ...(name === "url" && one.match ? marked(value, one.match) : visible(value)))])));
-    if (one.values.length) about.push(make("dl", {}, make("dt", {}, `what ${reason.stage} measured`)), make("table", {}, ...one.values.map(([name, value, bound]) => make("tr", { class: reason.rule.startsWith(`${name} `) ? "bad" : "" }, make("td", {}, name.replaceAll("_", " "), make("small", {}, bound)), make("td", {}, value)))));
+    if (one.values.length) about.push(make("dl", {}, make("dt", {}, reason ? `what ${reason.stage} measured` : "columns")), make("table", {}, ...one.values.map(([name, value, bound]) => make("tr", { class: reason && reason.rule.startsWith(`${name} `) ? "bad" : "" }, make("td", {}, name.replaceAll("_", " "), make("small", {}, bound)), make("td", {}, value)))));
     const command = `curate why ${page.output} ${one.id}`;
     about.push(make("button", { class: "cmd", type: "button", title: "Copy", on: { click: () => navigator.clipboard && navigator.clipboard.writeText(command) } }, ...visible(command)));
     $("about").replaceChildren(...about);

@@ -11,16 +11,18 @@ import pyarrow as pa
 from curate.engine.plan import writers
 from curate.io.query import open_dataset
 from curate.io.side import Side
+from curate.models.tokenizer import Tokenizer
 from curate.report import offline
 from curate.report.clusters import Dedup, dedups
 from curate.report.contamination import Contamination, contaminations
 from curate.report.counts import Counter, Dimension, Histogram
-from curate.report.documents import PER_DECADE, Sum, Walk, walk
+from curate.report.documents import PER_DECADE, TOKENS, Sum, Walk, walk
 from curate.report.facts import KEPT, Facts, Key, side_plans
 from curate.report.passages import has_passages, of_match, passages
 from curate.report.rules import Rule, predicate_columns, rules_of
 
 SHOWN_CHARS = 3000  # of a document on the page
+TOKENIZER = "_curate/tokenize"  # where a dataset keeps the files of its tokenizer
 _BEFORE = 400  # characters shown before the first marked passage
 
 
@@ -57,6 +59,7 @@ class Document(msgspec.Struct, kw_only=True):
     year: str = ""
     kept_id: str = ""
     chars: int | None = None
+    tokens: int | None = None  # of a dataset of tokens; the text then spells out the first of them
     before: int = 0  # characters left out before the pieces
     after: int = 0
     pieces: list[str] = []
@@ -117,7 +120,8 @@ def gather(facts: Facts, sides: Sequence[Side] = ()) -> Page:
         connection = open_dataset(facts.folder, sides, scratch)
         counter = Counter(connection, facts)
         dimensions, histograms = counter.dimensions(), counter.histograms([*rules, *beside[0]], beside[1])
-        clusters, contaminated = dedups(connection, facts), contaminations(connection, facts)
+        clusters = [] if facts.is_tokens else dedups(connection, facts)  # they compare texts
+        contaminated = [] if facts.is_tokens else contaminations(connection, facts)
     return Page(
         title=result.recipe, output=str(facts.folder), curate=facts.plan.curate, digest=result.digest, status=result.status,
         seconds=result.seconds, bytes_in=result.bytes_in, text_bytes=result.text_bytes,
@@ -128,7 +132,7 @@ def gather(facts: Facts, sides: Sequence[Side] = ()) -> Page:
         dropped_kept=mode if isinstance(mode, str) else "full" if mode is None else "sample",
         funnel=funnel, tokens_in=tokens_in, reasons=_reasons(facts, walked, rules), dimensions=dimensions,
         histograms=histograms,
-        lengths={"per_decade": PER_DECADE, "kept": kept.lengths},
+        lengths={"per_decade": PER_DECADE, "kept": kept.lengths, "unit": "tokens" if facts.is_tokens else "characters", "spelled": TOKENS},
         documents=[_documents(facts, walked, key, rules, compared) for key in (KEPT, *dropped)],
         dedups=clusters, contamination=contaminated,
     )  # fmt: skip
@@ -186,7 +190,7 @@ def _reasons(facts: Facts, walked: Walk, rules: Sequence[Rule]) -> list[Reason]:
             words = ""  # the condition says it
         found.append(
             Reason(stage=key[0], reason=key[1], step=step_of[key], rows=rows, tokens=_tokens(facts, walked, key), rule=words,
-                   lengths=walked.sums.get(key, Sum()).lengths)
+                   lengths=[] if facts.is_tokens else walked.sums.get(key, Sum()).lengths)
         )  # fmt: skip
     return found
 
@@ -213,16 +217,17 @@ def _documents(
 ) -> list[Document]:
     step = next((s for s in facts.plan.recipe.steps if s.name == key[0] and s.stage != "select"), None)
     stage, config = (step.stage, step.settings()) if step else ("", None)
+    spelled = Tokenizer(str(facts.folder / TOKENIZER)).library if facts.is_tokens and key == KEPT else None
     nearby = [rule for rule in rules if rule.stage == key[0]] if key != KEPT else []
     found = []
     for row in walked.samples.get(key, []):
-        text = row.get("text")
+        text = spelled.decode(row["tokens"], skip_special_tokens=False) if spelled else row.get("text")
         match = row.get(f"{key[0]}_match") or ""  # the entry of a list that was found
         lang = str(row.get("lang") or "")
         spans = of_match(text or "", match) if match else passages(stage, key[1], text or "", config, lang)
         document = Document(
             id=row["id"], url=row.get("url") or "", source=row.get("source") or "", lang=lang,
-            year=_year(row), kept_id=row.get("kept_id") or "", chars=row.get("chars"), marked=len(spans),
+            year=_year(row), kept_id=row.get("kept_id") or "", chars=row.get("chars"), tokens=row.get("num_tokens"), marked=len(spans),
             points=bool(match) or has_passages(stage, key[1]), match=match,
             value=_value(row, compared.get(key)), threshold=_number_of(row.get("drop_threshold")),
             values=[*_partition(row, facts.plan.recipe.output.partition_by), *_values(row, nearby)],

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from chromium import Chromium, open_chromium
-from victims import GOOD, HOSTILE
+from victims import GOOD, HOSTILE, run
 
 import curate
 from curate.report.facts import read_facts
@@ -174,3 +174,12 @@ def test_duplicates_stand_beside_each_other(browser: Chromium, twins: Path, tmp_
     browser.resize(420, 800)
     assert browser.ask("document.documentElement.scrollWidth") <= 420
     browser.resize(1280, 800)
+
+
+def test_kept_rows_say_their_folder(browser: Chromium, tmp_path: Path) -> None:
+    """Columns that folders are named by stand beside a kept row, where no reason's statistics do."""
+    browser.errors.clear()
+    folder = run(tmp_path, ["token_count"], partition_by=["date"])
+    browser.open(write(gather(read_facts(str(folder))), tmp_path / "report.html")[0])
+    assert browser.errors == []
+    assert text(browser, "#about table").startswith("date")
