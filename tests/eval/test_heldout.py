@@ -135,3 +135,24 @@ def test_what_is_wrong_is_said(corpus, tmp_path) -> None:
     (tmp_path / "full/file").write_text("")
     with pytest.raises(ConfigError, match="is not empty"):
         hold_out([file], str(tmp_path / "full"), documents=2, id="id")
+
+
+def test_a_list_for_a_corpus_without_ids_names_its_rows_as_a_run_does(corpus, tmp_path) -> None:
+    """The set has ids of its own; of the other corpus rows are named by file and place, as `curate tokenize` names them."""
+    from curate.eval.corpus import documents
+    from curate.io.inputs import Input
+
+    rows = rows_of({"web": 12})
+    hold_out([corpus(rows)], str(tmp_path / "set"), documents=3, by="source", id="id", workers=1)
+    held = set(read_set(str(tmp_path / "set"))["id"].to_pylist())
+    (tmp_path / "bare.jsonl").write_text("".join(json.dumps({"text": said}) + "\n" for _, said, _ in rows))
+    found = hold_out(
+        [str(tmp_path / "bare.jsonl")], str(tmp_path / "list"), of=str(tmp_path / "set"), workers=1
+    )
+    named = [
+        i for batch in documents(Input(path=str(tmp_path / "bare.jsonl"))) for i in batch["id"].to_pylist()
+    ]
+    assert found.left_out == 3
+    assert left_out(str(tmp_path / "list")) == {
+        named[place] for place, (id_, _, _) in enumerate(rows) if id_ in held
+    }

@@ -232,3 +232,15 @@ def test_the_built_in_suite_opens_on_the_shared_files(shared_data) -> None:
     opened = suite.open_all(suite.load("small", data=str(shared_data / "eval")), limit=20)
     assert [len(one.items) for one in opened] == [20] * 5
     assert all("{" not in one.items[0].prompt for one in opened)
+
+
+def test_items_of_one_passage_say_so(tmp_path) -> None:
+    rows = [
+        {"query": q, "story": s, "choices": ["a", "b"], "gold": 0}
+        for q, s in (("x", "one"), ("y", "one"), ("z", "two"))
+    ]
+    task = write(tmp_path, "boolq", rows, prompt="{story}\nQuestion: {query}", passage="story")
+    first, second, third = suite.items_of(task).items
+    assert first.passage == second.passage != third.passage
+    bare = suite.items_of(write(tmp_path, "plain", rows))
+    assert [one.passage for one in bare.items] == [one.id for one in bare.items]
