@@ -18,8 +18,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 MAX_FILES = 64  # merged at once; more are merged in rounds
-ROW_GROUP_BYTES = 512 << 10  # of up to 64 files one is held: small, so that memory is flat
+ROW_GROUP_BYTES = 256 << 10  # of up to 64 files one is held: small, so that memory is flat
 RUN_BYTES = 64 << 20  # sorted in memory at once, unless said otherwise
+STEP_BYTES = 2 << 20  # merged, or taken into order, at a time: it stands in memory three times
 U64_MAX = 2**64 - 1
 
 Bound = tuple[int, ...]
@@ -27,6 +28,11 @@ Bound = tuple[int, ...]
 
 def sort(table: pa.Table, key: Sequence[str]) -> pa.Table:
     """The table in key order (stable)."""
+    return table.combine_chunks().take(pa.array(_order(table, key)))
+
+
+def _order(table: pa.Table, key: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Row numbers in key order, (n,)."""
     first = table[key[0]].to_numpy()
     order = np.argsort(first)
     ordered = first[order]
@@ -36,14 +42,14 @@ def sort(table: pa.Table, key: Sequence[str]) -> pa.Table:
         rows = np.sort(order[tied])
         columns = [table[name].to_numpy()[rows] for name in reversed(key)]
         order[tied] = rows[np.lexsort(columns)]
-    return table.combine_chunks().take(pa.array(order))
+    return order
 
 
 class SortedWriter:
     """Collects records in any order and leaves one sorted Parquet file; spills sorted runs to `scratch`."""
 
-    def __init__(self, sink: Any, key: Sequence[str], scratch: Path, run_bytes: int = RUN_BYTES) -> None:
-        self.key, self.rows, self._run_bytes = tuple(key), 0, run_bytes
+    def __init__(self, sink: Any, key: Sequence[str], scratch: Path, run_bytes: int = 0) -> None:
+        self.key, self.rows, self._run_bytes = tuple(key), 0, run_bytes or RUN_BYTES
         self._sink, self._scratch = sink, scratch
         self._tables: list[pa.Table] = []
         self._bytes = 0
@@ -75,7 +81,7 @@ class SortedWriter:
         """Sort what is left, merge it with the spilled runs and write the file; nothing is written without rows."""
         if not self._runs:
             if self._tables and self.rows:
-                _write(self._sink, iter([self._sorted()]))
+                _write(self._sink, self._sorted())
             return
         self._spill()
         while len(self._runs) > MAX_FILES:
@@ -96,14 +102,17 @@ class SortedWriter:
         if self._tables:
             run = self._next_run()
             with open(run, "wb") as file:
-                _write(file, iter([self._sorted()]))
+                _write(file, self._sorted())
             self._runs.append(run)
 
-    def _sorted(self) -> pa.Table:
+    def _sorted(self) -> Iterator[pa.Table]:
         # what was written since the last spill; as it came it is let go of first
         table = pa.concat_tables(self._tables).combine_chunks()
         self._tables, self._bytes = [], 0
-        return sort(table, self.key)
+        order = _order(table, self.key)
+        step = max(1, len(order) * STEP_BYTES // max(1, table.nbytes))
+        for begin in range(0, len(order), step):
+            yield table.take(pa.array(order[begin : begin + step]))
 
     def _merge_runs(self, runs: list[Path]) -> Path:
         target = self._next_run()
@@ -173,24 +182,41 @@ def _is_large(kind: pa.DataType) -> bool:
 def merge(files: Sequence[Any], key: Sequence[str], low: int = 0, high: int = U64_MAX) -> Iterator[pa.Table]:
     """Rows of sorted files with low <= key[0] <= high, in key order, in tables of bounded size.
 
-    Equal keys come in the order of `files`. Holds one row group per file.
+    Equal keys come in the order of `files`. Holds one row group per file, and about STEP_BYTES of what it merges.
     """
     assert len(files) <= MAX_FILES
-    readers = [_row_groups(file, key[0], low, high) for file in files]
-    heads: list[pa.Table | None] = [next(reader, None) for reader in readers]
-    while any(head is not None for head in heads):
+    heads = [_Head(_row_groups(file, key[0], low, high), len(files)) for file in files]
+    while live := [head for head in heads if head.fill()]:
         # Up to the smallest last key of any head, everything that can come is already here.
-        bound = min(_key_at(head, key, -1) for head in heads if head is not None)
-        ready = []
-        for i, head in enumerate(heads):
-            if head is None:
-                continue
-            count = _count_up_to(head, key, bound)
-            if count:
-                ready.append(head.slice(0, count))
-            heads[i] = head.slice(count) if count < head.num_rows else next(readers[i], None)
-        if ready:
-            yield ready[0] if len(ready) == 1 else sort(pa.concat_tables(ready), key)
+        bound = min(_last_key(head.rows, key) for head in live)
+        ready = [rows for head in live if (rows := head.up_to(key, bound)).num_rows]
+        yield ready[0] if len(ready) == 1 else sort(pa.concat_tables(ready), key)
+
+
+class _Head:
+    """The next rows of a file: a step of them or up to two, where so many are left."""
+
+    def __init__(self, groups: Iterator[pa.Table], files: int) -> None:
+        self._pieces, self.rows, self._step = self._cut(groups, files), pa.table({}), 1
+
+    def _cut(self, groups: Iterator[pa.Table], files: int) -> Iterator[pa.Table]:
+        for table in groups:
+            self._step = max(1, table.num_rows * STEP_BYTES // (files * ROW_GROUP_BYTES))
+            for begin in range(0, table.num_rows, self._step):
+                yield table.slice(begin, self._step)
+
+    def fill(self) -> bool:
+        """Have a step of rows; whether there are any at all."""
+        while self.rows.num_rows < self._step and (piece := next(self._pieces, None)) is not None:
+            # copied, or the rest of a row group would hold all of it
+            self.rows = pa.concat_tables([self.rows, piece]).combine_chunks() if self.rows.num_rows else piece
+        return bool(self.rows.num_rows)
+
+    def up_to(self, key: Sequence[str], bound: Bound) -> pa.Table:
+        """Take the leading rows whose key is at most `bound`."""
+        count = _count_up_to(self.rows, key, bound)
+        taken, self.rows = self.rows.slice(0, count), self.rows.slice(count)
+        return taken
 
 
 def _row_groups(file: Any, column: str, low: int, high: int) -> Iterator[pa.Table]:
@@ -216,18 +242,18 @@ def _row_groups(file: Any, column: str, low: int, high: int) -> Iterator[pa.Tabl
             yield table
 
 
-def _key_at(table: pa.Table, key: Sequence[str], row: int) -> Bound:
-    return tuple(table[name][row].as_py() for name in key)
+def _last_key(table: pa.Table, key: Sequence[str]) -> Bound:
+    return tuple(table[name][-1].as_py() for name in key)
 
 
 def _count_up_to(table: pa.Table, key: Sequence[str], bound: Bound) -> int:
     """Number of leading rows whose key is at most `bound`."""
-    columns: list[npt.NDArray[Any]] = [table[name].to_numpy() for name in key]
-    at_most = np.ones(table.num_rows, np.bool_)
-    for column, value in zip(reversed(columns), reversed(bound), strict=True):
+    begin, end = 0, table.num_rows
+    for name, value in zip(key, bound, strict=True):
+        column = table[name].to_numpy()[begin:end]
         value = column.dtype.type(value)
-        at_most = (column < value) | ((column == value) & at_most)
-    return int(at_most.sum())
+        begin, end = (begin + int(np.searchsorted(column, value, side)) for side in ("left", "right"))
+    return end
 
 
 def key_ranges(rows: int, per_task: int) -> list[tuple[int, int]]:
