@@ -4,7 +4,7 @@ import numba as nb
 import numpy as np
 import numpy.typing as npt
 
-Longs = npt.NDArray[np.int64]
+Longs = npt.NDArray[np.int64]  # or of 32 bits
 
 
 @nb.njit(nogil=True, cache=True)
@@ -32,12 +32,23 @@ def _root(parent: Longs, x: int) -> int:
 
 
 @nb.njit(nogil=True, cache=True)
-def roots(parent: Longs, sizes: Longs, begin: int, end: int, members: Longs, found: Longs) -> int:
-    """Linked members of begin:end and their roots; returns how many. `sizes` (n,) counts each root's members."""
+def roots(parent: Longs, begin: int, end: int, members: Longs, found: Longs) -> int:
+    """Linked members of begin:end and their roots; returns how many.
+
+    To be called from 0 on, without gaps, once all is linked: `parent` of a root becomes minus its members so far.
+    """
     n = 0
     for x in range(begin, end):
-        if parent[x]:
-            members[n], found[n] = x, _root(parent, x)
-            sizes[found[n]] += 1
-            n += 1
+        if parent[x] == 0:
+            continue
+        root = x
+        if parent[x] == x + 1:
+            parent[x] = -1
+        else:
+            while parent[root] > 0:  # a root is smaller than its members, so it has been here
+                root = parent[root] - 1
+            parent[x] = root + 1
+            parent[root] -= 1
+        members[n], found[n] = x, root
+        n += 1
     return n

@@ -13,7 +13,7 @@ Orders = npt.NDArray[np.uint64]
 Longs = npt.NDArray[np.int64]
 
 UNIT_BITS = np.uint64(40)  # an order is unit << 40 | the row's place in it
-CHUNK = 1 << 20  # documents written at once
+CHUNK = 1 << 16  # documents written at once
 MIX, STEP = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -90,15 +90,14 @@ def array(path: Path, size: int, dtype: npt.DTypeLike, on_disk: bool) -> npt.NDA
 
 
 class Components:
-    """Which linked documents hang together. Two numbers per document, on disk where `memory` bytes do not hold them."""
+    """Which linked documents hang together. A number per document, on disk where `memory` bytes do not hold them."""
 
     def __init__(self, places: Places, scratch: Path, memory: int) -> None:
         self.count = self.linked = self.largest = 0
         self._places = places
-        on_disk = places.count * 16 > memory
-        self._parent, self._sizes = (
-            array(scratch / name, places.count, np.int64, on_disk) for name in ("parent", "sizes")
-        )
+        kind = np.dtype(np.int32 if places.count < 1 << 31 else np.int64)
+        on_disk = places.count * kind.itemsize > memory
+        self._parent = array(scratch / "parent", places.count, kind, on_disk)
 
     def link(self, table: pa.Table) -> None:
         from curate.kernels.components import unite
@@ -112,11 +111,11 @@ class Components:
         found, root = np.empty(CHUNK, np.int64), np.empty(CHUNK, np.int64)
         for begin in range(0, self._places.count, CHUNK):
             end = min(begin + CHUNK, self._places.count)
-            n = roots(self._parent, self._sizes, begin, end, found, root)
+            n = roots(self._parent, begin, end, found, root)
             orders, first = self._places.orders(found[:n]), self._places.orders(root[:n])
             self.linked += n
             yield pa.table({"order": orders, "component": spread(first)})
         for begin in range(0, self._places.count, CHUNK):
-            sizes = self._sizes[begin : begin + CHUNK]
-            self.count += int((sizes > 0).sum())
-            self.largest = max(self.largest, int(sizes.max()))
+            parent = self._parent[begin : begin + CHUNK]  # of roots minus the size
+            self.count += int((parent < 0).sum())
+            self.largest = max(self.largest, -int(parent.min()))

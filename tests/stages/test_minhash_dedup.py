@@ -247,7 +247,7 @@ def test_a_component_on_disk_is_walked_as_one_in_memory(versions, tmp_path, monk
 
     on_disk, real = [], _minhash_walk.array
     monkeypatch.setattr(_minhash_walk, "array", lambda *rest: on_disk.append(rest[-1]) or real(*rest))
-    assert dedup([rows + versions], config, tmp_path, memory=1 << 12) == in_memory
+    assert dedup([rows + versions], config, tmp_path, memory=1 << 11) == in_memory
     assert (tmp_path / "parent").exists()
     assert any(on_disk)
     assert list(tmp_path.glob("shingles-*"))
