@@ -1,5 +1,6 @@
 """The `curate` command. Commands import what they need when they run, so that `--help` opens nothing heavy."""
 
+import gc
 import io
 import os
 import sys
@@ -29,6 +30,7 @@ _UsageError: Any = typer.BadParameter.__base__  # typer shows only this one of t
 
 def main() -> None:
     """Run the command line; the process ends with the exit code of DESIGN 5."""
+    gc.set_threshold(50_000)  # as in a worker (curate.child)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(
             stream, io.TextIOWrapper

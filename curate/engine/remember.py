@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.engine import journal, shuffle
+from curate.engine.call import leave_pandas_out
 from curate.engine.fingerprints import digest_of, recipe_digest
 from curate.engine.journal import MANIFEST
 from curate.engine.lock import Lock
@@ -187,6 +188,7 @@ def add_corpus(index: str, corpus: str, id_column: str = "", workers: int = 0) -
 
     After what a run of ours kept comes what its minhash_dedup dropped, where the texts were written.
     """
+    leave_pandas_out([])
     _add_rows(index, corpus, {}, id_column, workers)
     plan = read_plan(Folder(corpus)) if Path(corpus).is_dir() else None
     for step in plan.recipe.steps if plan else ():
