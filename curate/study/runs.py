@@ -23,7 +23,7 @@ from curate.fit.tokenizer import fitted_on
 from curate.io.files import content_of
 from curate.models.tokenizer import contract
 from curate.study import kinds, left_out, matching, sources, without
-from curate.study.plan import MAKERS, Study, first_word
+from curate.study.plan import MAKERS, Arm, Study, first_word
 from curate.study.verdict import Matching
 from curate.train.tokens import Tokens, same_contract
 
@@ -86,47 +86,28 @@ def making(study: Study) -> list[Step]:
 
 def corpus_steps(study: Study, folder: Path, arm: str) -> list[Step]:
     """Make the corpus of an arm, where a recipe does, and its tokens."""
-    one, corpus, tokens = study.arms[arm], folder / "arms" / arm / "corpus", study.tokens_of(folder, arm)
-    steps: list[Step] = []
+    one, tokens = study.arms[arm], study.tokens_of(folder, arm)
     if one.is_tokens:
-        return steps
-    if one.recipe:
-        sets = [flag for key, value in one.set.items() for flag in ("--set", f"{key}={json.dumps(value)}")]
-        stages = [flag for file in one.stages for flag in ("--stages", file)]
-        recipe = one.recipe
-        if one.without:
-            recipe = str(corpus.with_name("recipe.yaml"))
-            without.write(without.without(without.opened(one.recipe, one.stages), one.without), Path(recipe))
-        steps.append(
-            Step(
-                (
-                    "run",
-                    recipe,
-                    "-o",
-                    str(corpus),
-                    *sets,
-                    *stages,
-                    "--store",
-                    str(folder.parent / ".curate"),
-                    "--quiet",
-                ),
-                str(corpus / "_curate/manifest.json"),
-            )
-        )
+        return []
+    corpus = folder / "arms" / arm / "corpus"
     source = str(corpus) if one.recipe else one.dataset
+    steps = [_making_corpus(one, corpus, folder.parent / ".curate")] if one.recipe else []
     steps += [Step(*command) for command in left_out.commands(study, folder, arm, source)]
-    command = (
-        "tokenize",
-        source,
-        "-o",
-        str(tokens),
-        "--tokenizer",
-        study.tokenizer,
-        *one.tokenize,
-        *left_out.flags(study, folder, arm),
-        "--quiet",
-    )
+    flags = (*one.tokenize, *left_out.flags(study, folder, arm), "--quiet")
+    command = ("tokenize", source, "-o", str(tokens), "--tokenizer", study.tokenizer, *flags)
     return [*steps, Step(command, str(tokens / "_curate/manifest.json"))]
+
+
+def _making_corpus(arm: Arm, corpus: Path, store: Path) -> Step:
+    """One work store for all arms: what their recipes begin with alike is computed once."""
+    sets = [flag for key, value in arm.set.items() for flag in ("--set", f"{key}={json.dumps(value)}")]
+    stages = [flag for file in arm.stages for flag in ("--stages", file)]
+    recipe = arm.recipe
+    if arm.without:
+        recipe = str(corpus.with_name("recipe.yaml"))
+        without.write(without.without(without.opened(arm.recipe, arm.stages), arm.without), Path(recipe))
+    command = ("run", recipe, "-o", str(corpus), *sets, *stages, "--store", str(store), "--quiet")
+    return Step(command, str(corpus / "_curate/manifest.json"))
 
 
 def source_steps(study: Study, folder: Path, arm: str) -> list[Step]:

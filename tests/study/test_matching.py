@@ -117,3 +117,21 @@ def test_an_arm_with_fewer_unique_tokens_than_the_budget_is_refused(study):
 def test_what_is_wrong_with_a_target(study, old, new, says):
     with pytest.raises(ConfigError, match=says):
         study(STUDY.replace(old, new))
+
+
+def test_the_small_run_repeats_its_tokens_as_often_as_the_large_one(study):
+    from curate.train import run as training
+    from curate.train import settings
+
+    found = {
+        (one.arm, one.seed, one.matching): one for one in runs.runs_of(study(), Path("out"), Path("store"))
+    }
+    for kind, times in (("tokens", 1), ("pool", 8)):
+        command = found["strict", 1, kind].steps[0].arguments
+        given = settings.load(command[command.index("--config") + 1], ["shuffle=1", "threads=0"])
+        training.train([command[1]], kind, given)
+        data = json.loads((Path(kind) / "train.json").read_bytes())["data"]
+        assert 1280 - 128 < data["loss_tokens"] <= 1280  # whole steps
+        assert data["unique_tokens"] == pytest.approx(
+            data["loss_tokens"] if times == 1 else 1280 / times, abs=20
+        )
