@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from curate.kernels.chunks import FIRST, MOST_EDGES, NUL, PAST_END, WINDOW, find_chunks, take_text
 from curate.kernels.fasttext_rows import (
     Bytes,
     Flags,
@@ -23,22 +24,15 @@ from curate.kernels.fasttext_rows import (
     fnv,
     sum_word,
 )
-from curate.kernels.lanes import inlined, load8, looped, prefetch, separators64, trailing_zeros
+from curate.kernels.lanes import inlined, load8, looped, prefetch
 
 WIDEST_KEY = 32  # bytes; longer words are not cached
-_WINDOW = 2048  # bytes whose words are found and fetched at a time; a multiple of 64
-_PAST_END = 64  # bytes that are read behind a text
 
 u32, u64, f32 = np.uint32, np.uint64, np.float32
 _MIX, _MIX_1 = u64(0x9E3779B97F4A7C15), u64(0xBF58476D1CE4E5B9)
 _MIX_2, _MIX_3 = u64(0x94D049BB133111EB), u64(0xD6E8FEB86659FD93)
 _EOS = np.frombuffer(b"</s>", np.uint8)
 _EOS_KEY = u64(int.from_bytes(b"</s>", "little"))
-# _FIRST[n]: the first n bytes of a key's four numbers.
-_FIRST = np.array(
-    [[(1 << 8 * min(max(n - 8 * k, 0), 8)) - 1 for k in range(4)] for n in range(33)], np.uint64
-)
-
 
 # A cache's entry: the word in four numbers, padded with NUL, which no word holds; its hash; the rows in its sum; from
 # _SUM on the sum. Two lines of memory side by side where the model has 16 dimensions.
@@ -77,10 +71,10 @@ class Scratch(NamedTuple):
 
 def new_scratch(longest: int, dim: int, word_ngrams: int) -> Scratch:
     """For documents of `longest` bytes and less."""
-    words = _WINDOW // 2 + 1
+    words = MOST_EDGES // 2
     return Scratch(
-        text=np.zeros(longest + _PAST_END, np.uint8),
-        edges=np.zeros(2 * words, np.int64),
+        text=np.zeros(longest + PAST_END, np.uint8),
+        edges=np.zeros(MOST_EDGES, np.int64),
         keys=np.zeros((words, 4), np.uint64),
         places=np.zeros(words, np.int64),
         running=np.zeros(max(word_ngrams, 1), np.uint64),
@@ -88,25 +82,6 @@ def new_scratch(longest: int, dim: int, word_ngrams: int) -> Scratch:
         pending=np.zeros(1024, np.int64),
         word=np.zeros(dim, np.float32),
     )
-
-
-@looped
-def find_words(text: Bytes, at: int, stop: int, edges: Longs, num: int) -> int:
-    """Append the edges between words and separators in text[at:stop] to `edges`, which holds `num`: their new number.
-
-    Reads on to the end of the last 64 bytes, and finds edges there too. An odd number: a word goes on behind them.
-    """
-    before = u64(0) if num & 1 else u64(1)  # whether a separator stands before `at`
-    while at < stop:
-        separators = separators64(text, at)
-        found = separators ^ (separators << u64(1) | before)
-        before = separators >> u64(63)
-        while found:
-            edges[num] = at + np.int64(trailing_zeros(found))
-            num += 1
-            found &= found - u64(1)
-        at += 64
-    return num
 
 
 @looped
@@ -198,13 +173,13 @@ def _sum_document(
     """Sum of the rows of scratch.text[:length], the end-of-sentence token's included; returns how many."""
     added, seen, num, at, ended = 0, 0, 0, 0, False
     while at <= length and not ended:
-        num = find_words(scratch.text, at, min(at + _WINDOW, length + 1), scratch.edges, num)
+        num = find_chunks(scratch.text, at, min(at + WINDOW, length + 1), NUL, scratch.edges, num)
         fetch_words(scratch, num >> 1, first, near, far)
         more, seen, ended = _sum_window(num >> 1, seen, tables, near, far, scratch, into)
         added += more
         if num & 1:
             scratch.edges[0] = scratch.edges[num - 1]
-        num, at = num & 1, at + _WINDOW
+        num, at = num & 1, at + WINDOW
     hashed = fnv(_EOS, 0, 4)
     entry = find_entry(_EOS, 0, 4, hashed, tables)
     if 0 <= entry < tables.num_words:
@@ -222,10 +197,7 @@ def _fill(
 ) -> None:  # fmt: skip
     for d in range(offsets.shape[0] - 1):
         length = offsets[d + 1] - offsets[d]
-        for i in range(length):
-            scratch.text[i] = data[offsets[d] + i]
-        for i in range(length, length + _PAST_END):
-            scratch.text[i] = 0
+        take_text(data, offsets[d], offsets[d + 1], NUL, scratch.text)
         added = _sum_document(length, tables, near, far, scratch, first, hidden[d])
         if added > 0:
             known[d] = True
@@ -247,7 +219,7 @@ def hidden_vectors(
     hidden = np.zeros((n, dim), np.float32)
     known = np.zeros(n, np.bool_)
     scratch = new_scratch(int(np.diff(offsets).max(initial=0)), dim, tables.word_ngrams)
-    _fill(data, offsets, tables, near, far, scratch, _FIRST, hidden, known)
+    _fill(data, offsets, tables, near, far, scratch, FIRST, hidden, known)
     return hidden, known
 
 

@@ -133,25 +133,28 @@ def not_blank64(context: Any, array: Any, index: Any) -> Any:
 
 
 @intrinsic
-def separators64(context: Any, data: Any, i: Any) -> Any:
-    """64 bits, the lowest first: whether each byte from data[i] is NUL, \\t \\n \\v \\f \\r or a blank."""
+def between64(context: Any, data: Any, i: Any, low: Any, high: Any) -> Any:
+    """64 bits, the lowest first: whether each byte from data[i] lies in low - high."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        lanes = ir.VectorType(ir.IntType(8), 64)
+        byte = ir.IntType(8)
+        lanes = ir.VectorType(byte, 64)
 
-        def all64(value: int) -> Any:
-            return ir.Constant(lanes, [value] * 64)
+        def all64(number: Any) -> Any:
+            one = builder.insert_element(
+                ir.Constant(lanes, ir.Undefined), builder.trunc(number, byte), ir.IntType(32)(0)
+            )
+            return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(ir.IntType(32), 64), [0] * 64))
 
         pointer = cgutils.create_struct_proxy(signature.args[0])(context, builder, arguments[0]).data
         block = builder.load(
             builder.bitcast(builder.gep(pointer, [arguments[1]]), lanes.as_pointer()), align=1
         )
-        blank = builder.icmp_unsigned("==", block, all64(0x20))
-        control = builder.icmp_unsigned("<", builder.sub(block, all64(9)), all64(5))
-        found = builder.or_(builder.or_(blank, control), builder.icmp_unsigned("==", block, all64(0)))
+        width = all64(builder.sub(arguments[3], arguments[2]))
+        found = builder.icmp_unsigned("<=", builder.sub(block, all64(arguments[2])), width)
         return builder.bitcast(found, ir.IntType(64))
 
-    return types.uint64(data, types.int64), generate
+    return types.uint64(data, types.int64, types.int64, types.int64), generate
 
 
 @intrinsic

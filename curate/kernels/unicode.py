@@ -155,12 +155,6 @@ def kinds_with(hyphen: int, apostrophe: int) -> tuple[Index, npt.NDArray[np.uint
 
 
 @cache
-def lower_deltas() -> tuple[Index, npt.NDArray[np.int32]]:
-    """Table of what to add to a code point to lower its case, made on first use."""
-    return stored("lower_deltas", lambda character: lowered(character) - ord(character), np.int32)  # type: ignore[return-value]
-
-
-@cache
 def flags() -> tuple[Index, npt.NDArray[np.uint8]]:
     """Table of flags, made on first use."""
     ends = terminals()

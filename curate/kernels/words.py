@@ -56,7 +56,6 @@ from curate.kernels.unicode import (
     STICKY,
     UPPER,
     kinds,
-    lower_deltas,
 )  # fmt: skip
 
 Bytes = npt.NDArray[np.uint8]
@@ -356,35 +355,6 @@ def hash_bytes(data: Bytes, begin: int, end: int) -> np.uint64:
 
 
 @nb.njit(nogil=True, cache=True)
-def _lower(
-    data: Bytes, offsets: Longs, index: Bytes, deltas: npt.NDArray[np.int32], out: Bytes, out_offsets: Longs
-) -> int:
-    n = 0
-    for row in range(offsets.shape[0] - 1):
-        i, end = offsets[row], offsets[row + 1]
-        out_offsets[row] = n
-        while i < end:
-            c = data[i]
-            if c < 0x80:
-                out[n] = c + 32 if 65 <= c <= 90 else c
-                n += 1
-                i += 1
-                continue
-            code, following = decode(data, i, end)
-            lower = code + deltas[np.int64(index[code >> 8]) * 256 + (code & 255)]
-            if lower == code:  # also bytes that are not UTF-8: kept
-                while i < following:
-                    out[n] = data[i]
-                    n += 1
-                    i += 1
-            else:
-                n = _encode(lower, out, n)
-            i = following
-    out_offsets[offsets.shape[0] - 1] = n
-    return n
-
-
-@nb.njit(nogil=True, cache=True)
 def _encode(code: int, out: Bytes, n: int) -> int:
     if code < 0x80:
         out[n] = code
@@ -398,18 +368,3 @@ def _encode(code: int, out: Bytes, n: int) -> int:
     out[n], out[n + 1] = 0xF0 | code >> 18, 0x80 | code >> 12 & 0x3F
     out[n + 2], out[n + 3] = 0x80 | code >> 6 & 0x3F, 0x80 | code & 0x3F
     return n + 4
-
-
-def lower(
-    data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """Lower-case the rows of a string column: (data, offsets) in, new (data, offsets) out, same number of rows.
-
-    One character gives one character, so it differs from `str.lower` in two: U+0130 gives i (not i and a dot above),
-    a capital sigma at the end of a word gives the ordinary small one.
-    """
-    size = int(offsets[-1] - offsets[0])
-    out = np.empty(size + size // 2 + 4, np.uint8)  # U+023A grows from 2 bytes to 3, none grows more
-    out_offsets = np.empty(len(offsets), np.int64)
-    written = _lower(data, offsets, *lower_deltas(), out, out_offsets)
-    return out[:written], out_offsets

@@ -97,6 +97,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 def gopher_repetition(batch: pa.RecordBatch, config: Config) -> pa.RecordBatch:
     """Measure each text and judge it by the first rule it fails."""
     from curate.kernels import gopher_repetition as kernel  # numba is loaded only where it runs
+    from curate.kernels.gopher_grams import DUP_GRAM, TOP_GRAM
 
     texts = pc.fill_null(batch["text"], "")
     found = find_words(texts, config, batch["lang"] if config.thresholds else None)
@@ -110,9 +111,9 @@ def gopher_repetition(batch: pa.RecordBatch, config: Config) -> pa.RecordBatch:
         "dup_line_chars_ratio": ratio(counts[kernel.DUP_LINE_CHARS], chars),
     }
     for n in range(2, 5):
-        measured[f"top_{n}gram_chars_ratio"] = ratio(counts[kernel.TOP_GRAM + n], chars)
+        measured[f"top_{n}gram_chars_ratio"] = ratio(counts[TOP_GRAM + n], chars)
     for n in range(5, 11):
-        measured[f"dup_{n}gram_chars_ratio"] = ratio(counts[kernel.DUP_GRAM + n], chars)
+        measured[f"dup_{n}gram_chars_ratio"] = ratio(counts[DUP_GRAM + n], chars)
     for statistic in OF_WORDS:
         measured[statistic][found.refused] = np.nan
     bounds, refused = {}, {NO_WORD_SPLITTER: found.refused}

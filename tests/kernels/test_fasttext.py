@@ -7,20 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numba import njit
 
-from curate.kernels.fasttext import (
-    _FIRST,
-    _WINDOW,
-    fetch_words,
-    find_words,
-    new_cache,
-    new_scratch,
-    without_words,
-)
+from curate.kernels.chunks import FIRST, NUL, WINDOW, find_chunks
+from curate.kernels.fasttext import fetch_words, new_cache, new_scratch, without_words
 from curate.kernels.fasttext_output import _table_sigmoid, predict_flat, predict_tree
 from curate.kernels.fasttext_rows import fill_entry_slots, fnv
-from curate.kernels.lanes import separators64
 
 
 def buffer(content: bytes) -> np.ndarray:
@@ -35,9 +26,9 @@ def kernel_words(content: bytes) -> list[tuple[bytes, bytes]]:
     """Each word with the key it is cached by."""
     scratch, cache, num, found = new_scratch(len(content), 8, 1), new_cache(1 << 16, 8), 0, []
     scratch.text[: len(content)] = buffer(content)
-    for at in range(0, len(content) + 1, _WINDOW):
-        num = find_words(scratch.text, at, min(at + _WINDOW, len(content) + 1), scratch.edges, num)
-        fetch_words(scratch, num >> 1, _FIRST, cache, cache)
+    for at in range(0, len(content) + 1, WINDOW):
+        num = find_chunks(scratch.text, at, min(at + WINDOW, len(content) + 1), NUL, scratch.edges, num)
+        fetch_words(scratch, num >> 1, FIRST, cache, cache)
         for begin, end, key in zip(
             scratch.edges[: num & -2 : 2], scratch.edges[1:num:2], scratch.keys, strict=False
         ):
@@ -48,19 +39,6 @@ def kernel_words(content: bytes) -> list[tuple[bytes, bytes]]:
     return found
 
 
-@njit
-def _marks(data: np.ndarray) -> int:
-    return separators64(data, 0)
-
-
-def test_every_byte_in_every_place_of_a_block() -> None:
-    for place in range(64):
-        for byte in range(256):
-            block = np.full(64, 97, np.uint8)
-            block[place] = byte
-            assert int(_marks(block)) == (1 << place if byte in b"\0\t\n\v\f\r " else 0)
-
-
 @settings(deadline=None)
 @given(st.binary(max_size=120).map(lambda b: b.replace(b"a", b" ")))
 def test_words_and_their_keys(content: bytes) -> None:
@@ -68,16 +46,16 @@ def test_words_and_their_keys(content: bytes) -> None:
 
 
 @settings(deadline=None, max_examples=20)
-@given(st.lists(st.integers(0, 3 * _WINDOW), max_size=12))
+@given(st.lists(st.integers(0, 3 * WINDOW), max_size=12))
 def test_words_across_windows(places: list[int]) -> None:
-    content = bytearray(b"x" * (3 * _WINDOW))
-    for place in [*places, _WINDOW]:
+    content = bytearray(b"x" * (3 * WINDOW))
+    for place in [*places, WINDOW]:
         content[place : place + 1] = b" "
     assert kernel_words(bytes(content)) == [(word, word[:32]) for word in slow_words(content)]
 
 
 def test_a_word_that_ends_with_the_buffer_or_runs_past_the_key() -> None:
-    for length in [*range(1, 70), _WINDOW - 1, _WINDOW, _WINDOW + 1]:
+    for length in [*range(1, 70), WINDOW - 1, WINDOW, WINDOW + 1]:
         assert kernel_words(b"x" * length) == [(b"x" * length, b"x" * min(length, 32))]
         assert kernel_words(b" " * length) == []
 

@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.kernels.fineweb import word_counts
-from curate.kernels.lines import find_control, find_mark, find_newline, first_bytes, num_sentences
+from curate.kernels.lines import (
+    find_control,
+    find_mark,
+    find_newline,
+    first_bytes,
+    hash_span,
+    num_sentences,
+)
 from curate.kernels.unicode import TERMINAL, flags, terminals
 from curate.schema import text_buffers
 
@@ -73,3 +80,25 @@ def test_searches_find_the_first_byte(text: bytes, start: int) -> None:
 def test_marks_that_end_sentences_are_those_of_datatrove_and_more() -> None:
     text = pytest.importorskip("datatrove.utils.text")
     assert terminals() >= text.TERMINAL_PUNCTUATION
+
+
+def test_spans_that_differ_in_one_place_have_other_hashes() -> None:
+    for size in (8, 31, 32, 33, 63, 64, 65, 200):
+        found = {int(hash_span(np.full(size + 9, 97, np.uint8), 4, 4 + size))}
+        for place in range(size):
+            text = np.full(size + 9, 97, np.uint8)
+            text[4 + place] = 98
+            found.add(int(hash_span(text, 4, 4 + size)))
+        for place in range(0, size - 16, 8):  # equal numbers side by side
+            text = np.full(size + 9, 97, np.uint8)
+            text[4 + place : 4 + place + 16] = 99
+            found.add(int(hash_span(text, 4, 4 + size)))
+        assert len(found) == 1 + size + len(range(0, size - 16, 8))
+
+
+def test_the_hash_of_a_span_depends_on_its_bytes_alone() -> None:
+    line = np.random.default_rng(0).integers(0, 256, 300).astype(np.uint8)
+    for size in (0, 7, 32, 40, 100):
+        for begin in (0, 3, 17):
+            text = np.concatenate([np.full(begin, 7, np.uint8), line[:size], np.full(5, 9, np.uint8)])
+            assert hash_span(text, begin, begin + size) == hash_span(line, 0, size)

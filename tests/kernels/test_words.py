@@ -1,7 +1,6 @@
 """The words of the kernel: by hand, and equal to slow Python on real text and on anything hypothesis finds."""
 
 import sys
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.kernels.unicode import SPACE, kinds
-from curate.kernels.words import all_words, decode, hash_bytes, lower, next_word, none_given, split_units
+from curate.kernels.words import all_words, decode, hash_bytes, next_word, none_given, split_units
 from curate.schema import text_buffers
 from curate.stages import gopher_quality
 from curate.stages._words import find_words
@@ -148,41 +147,6 @@ def test_words_on_real_text_of_all_languages(shared_data: Path) -> None:
 def test_words_on_every_multilingual_document(shared_data: Path) -> None:
     for text in multilingual(shared_data, 100_000):
         assert words(text[:2_000]) == slow_words(text[:2_000])
-
-
-def slow_lower(text: str) -> str:
-    return "".join("i" if c == "\u0130" else c.lower() for c in text)
-
-
-def lower_all(texts: list[str]) -> list[str]:
-    data, offsets = lower(*text_buffers(pa.array(texts, pa.large_string())))
-    return [data[a:b].tobytes().decode() for a, b in pairwise(offsets)]
-
-
-def test_lower_on_real_text_of_all_languages(shared_data: Path) -> None:
-    texts = [text[:5_000] for text in multilingual(shared_data, 80)]
-    assert lower_all(texts) == [slow_lower(text) for text in texts]
-
-
-def test_lower_by_hand() -> None:
-    assert lower_all(["ÀÉ Straße", "", "ΟΔΟΣ", "İI", "\u023a" * 50, "K🙂Ⅷ"]) == [
-        "àé straße", "", "οδοσ", "ii", "\u2c65" * 50, "k🙂ⅷ",
-    ]  # fmt: skip
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.lists(st.text(), max_size=5))
-def test_lower_is_slow_python(texts: list[str]) -> None:
-    texts = [text.encode("utf-8", "ignore").decode() for text in texts]
-    assert lower_all(texts) == [slow_lower(text) for text in texts]
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.binary(max_size=40), st.binary(max_size=20))
-def test_lower_keeps_bytes_that_are_not_utf8(left: bytes, right: bytes) -> None:
-    data, offsets = lower(*text_buffers(pa.array([left, right], pa.binary())))
-    assert len(offsets) == 3
-    assert data[: offsets[1]].tobytes().count(0xFF) == left.count(0xFF)
 
 
 @settings(max_examples=200, deadline=None)
