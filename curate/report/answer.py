@@ -58,6 +58,44 @@ class Pool(msgspec.Struct, kw_only=True):
     epochs: float | None  # of the large run; null where nothing is kept
 
 
+class Cost(msgspec.Struct, kw_only=True):
+    """Of the curation of an arm's corpus."""
+
+    cpu_seconds: dict[str, float]  # by step
+    flops: dict[str, float] = {}  # by step that runs a model
+    target_cpu_hours: float | None = None  # of the same curation over the target's raw pool
+    target_flops: float | None = None
+    target_share: float | None = None  # of these FLOPs in those of the target's training
+
+
+class Noise(msgspec.Struct, kw_only=True):
+    """Evaluation noise only."""
+
+    arm: str
+    metric: str
+    matching: str
+    low: float
+    high: float
+
+
+class Common(msgspec.Struct, kw_only=True):
+    """Items that left the scores of tasks."""
+
+    contaminated: dict[str, dict[str, int]]  # arm -> task -> items of it in the arm's corpus
+    left_out: dict[str, int]  # task -> items that left every arm's score
+    full: dict[str, dict[str, float]]  # arm -> metric -> score on all items
+
+
+class Task(msgspec.Struct, kw_only=True):
+    """What a task can tell at this size, on runs of the control."""
+
+    monotonicity: float | None
+    snr: float | None
+    above_chance: float | None
+    ordering: float | None
+    why_not: list[str]  # the criteria it fails; empty: it may enter a verdict
+
+
 class Answer(msgspec.Struct, kw_only=True):
     """What the page needs of `study.json`; fields that came later have a default."""
 
@@ -77,7 +115,11 @@ class Answer(msgspec.Struct, kw_only=True):
     diverged: list[RunFolder] = []
     target: Target | None = None
     pools: dict[str, Pool] = {}
-    curation: dict[str, Any] = {}  # of each arm: what making its corpus cost
+    cost: dict[str, Cost] = {}
+    noise: list[Noise] = []
+    common: Common | None = None
+    tasks: dict[str, Task] = {}
+    confirms: bool = False  # a second time, with fresh seeds; its arms are those of the study around it
 
     def matched(self) -> dict[str, Matched]:
         """By matching; older studies had one."""

@@ -32,7 +32,7 @@
 
   // Verdicts: a strip for each arm on one scale for each metric; positions are percentages, so that nothing is distorted.
   function forest(group) {
-    const pool = finite(group.flatMap((one) => [0, one.low, one.high, one.difference, one.noise_low, one.noise_high, ...one.per_seed.map(([, d]) => d)]));
+    const pool = finite(group.flatMap((one) => [0, one.low, one.high, one.difference, ...(one.noise || []), ...one.per_seed.map(([, d]) => d)]));
     const margin = group[0].margin, falls = group[0].lower_is_better;
     const low0 = Math.min(...pool), high0 = Math.max(...pool, margin !== null && falls ? margin : -Infinity), span = high0 - low0 || 1;
     const low = low0 - span * 0.06, high = high0 + span * 0.06, at = (x) => `${(100 * (x - low)) / (high - low)}%`;
@@ -48,13 +48,13 @@
       const open = one.low === null || one.high === null;
       if (one.difference !== null) {
         svg.append(draw("line", { class: `band${open ? " open" : ""}`, x1: open ? "0%" : at(one.low), x2: open ? "100%" : at(one.high), y1: 24, y2: 24 }, title(open ? "no interval: no alpha is left" : `${one.sentence}`)));
-        if (one.noise_low !== null && one.noise_high !== null) svg.append(draw("line", { class: "noise", x1: at(one.noise_low), x2: at(one.noise_high), y1: 36, y2: 36 }, title(`evaluation noise only: ${signed(one.noise_low, 4)} to ${signed(one.noise_high, 4)}`)));
+        if (one.noise) svg.append(draw("line", { class: "noise", x1: at(one.noise[0]), x2: at(one.noise[1]), y1: 36, y2: 36 }, title(`evaluation noise only: ${signed(one.noise[0], 4)} to ${signed(one.noise[1], 4)}`)));
         for (const [seed, d] of one.per_seed) svg.append(draw("circle", { class: "seed", cx: at(d), cy: 46, r: 3.6 }, title(`seed ${seed}: ${signed(d, 4)}`)));
         svg.append(draw("circle", { class: "estimate", cx: at(one.difference), cy: 24, r: 6.5 }, title(`${signed(one.difference, 4)}`)));
       }
       const n = one.seeds === one.control_seeds ? `${one.seeds} seeds` : `${one.seeds} seeds, ${one.control_seeds} of the control`;
       cells.push(make("div", { class: "label" }, dot(one.arm), one.arm, make("small", {}, matchings.length > 1 ? `${matchingWords[one.matching]}, ${n}` : n)), make("div", { class: "strip" }, svg),
-        make("div", { class: "figures" }, make("b", {}, one.difference === null ? "–" : signed(one.difference, 3)), make("small", {}, open ? one.note || "no interval" : `${signed(one.low, 3)} to ${signed(one.high, 3)}`), make("small", {}, one.smallest_detectable === null || one.difference === null ? "" : `could see ${one.smallest_detectable.toFixed(3)}`)), word(one.verdict));
+        make("div", { class: "figures" }, make("b", {}, one.difference === null ? "–" : signed(one.difference, 3)), make("small", {}, open ? (one.note ? "" : "no interval") : `${signed(one.low, 3)} to ${signed(one.high, 3)}`), one.note ? make("small", { class: "why" }, ...visible(one.note)) : null, make("small", {}, one.smallest_detectable === null || one.difference === null ? "" : `could see ${one.smallest_detectable.toFixed(3)}`)), word(one.verdict));
     }
     const axis = draw("svg", { height: 20, class: "axis-row" });
     for (const x of marks) { const text = draw("text", { x: at(x), y: 13, "text-anchor": "middle" }); text.textContent = x === 0 ? "0" : signed(x, digits); axis.append(text); }
@@ -69,7 +69,7 @@
     const key = (...shapes) => draw("svg", { style: "--c: var(--soft)" }, ...shapes);
     const hints = [[key(draw("line", { class: "band", x1: 2, x2: 24, y1: 6, y2: 6 }), draw("circle", { class: "estimate", cx: 13, cy: 6, r: 5 })), "difference and its interval"]];
     if (page.comparisons.some((one) => one.per_seed.length)) hints.push([key(draw("circle", { class: "seed", cx: 9, cy: 6, r: 3.6 }), draw("circle", { class: "seed", cx: 18, cy: 6, r: 3.6 })), "one seed"]);
-    if (page.comparisons.some((one) => one.noise_low !== null)) hints.push([key(draw("line", { class: "noise", x1: 2, x2: 24, y1: 6, y2: 6 })), "evaluation noise only: other items, the same two models; no verdict"]);
+    if (page.comparisons.some((one) => one.noise)) hints.push([key(draw("line", { class: "noise", x1: 2, x2: 24, y1: 6, y2: 6 })), "evaluation noise only: other items, the same two models; no verdict"]);
     if (page.margin !== null) hints.push([key(draw("line", { class: "margin", x1: 13, x2: 13, y1: 0, y2: 12 })), `margin of ${page.margin}: what would matter`]);
     $("metrics").append(make("div", { class: "hint-row" }, ...hints.map(([shape, text]) => make("span", {}, shape, text))));
   }
@@ -183,21 +183,29 @@
   }
 
   function drawCost() {
-    const extra = [...new Set(page.arms.flatMap((arm) => Object.keys(arm.curation)))].filter((key) => page.arms.some((arm) => typeof arm.curation[key] === "number"));
-    const parts = (arm) => [["corpus", arm.corpus.seconds.corpus || 0, "var(--s2)"], ["tokenizing", arm.corpus.seconds.tokens || 0, "var(--s1)"], ["training", trainingSeconds(arm), "var(--s3)"]];
+    const corpusSeconds = (arm) => (arm.cost ? sum(Object.values(arm.cost.cpu_seconds)) : arm.corpus.seconds.corpus || 0);
+    const parts = (arm) => [["corpus", corpusSeconds(arm), "var(--s2)"], ["tokenizing", arm.corpus.seconds.tokens || 0, "var(--s1)"], ["training", trainingSeconds(arm), "var(--s3)"]];
     const most = Math.max(1e-9, ...page.arms.map((arm) => sum(parts(arm).map(([, s]) => s)))), time = (s) => (s ? seconds(s) : "–");
+    const flops = (arm) => (arm.cost ? sum(Object.values(arm.cost.flops)) : 0), power = (x) => (x ? `${short(x)}FLOPs` : "–");
+    const modelled = page.arms.some(flops), aimed = page.arms.some((arm) => arm.cost && arm.cost.target_cpu_hours !== null);
+    const longest = (arm) => Object.entries(arm.cost ? arm.cost.cpu_seconds : {}).sort((a, b) => b[1] - a[1]).filter(([, s]) => s > 0);
     const rows = page.arms.map((arm) => {
-      const [corpus, tokens, training] = parts(arm).map(([, s]) => s), total = trained(arm, "tokens", (one) => sum(one.tokens || []));
-      return make("tr", {}, named(arm), cell(time(corpus)), cell(time(tokens)), cell(time(training)), cell(total ? short(total) : "–"), cell(total && training ? `${short(total / training)}/s` : "–"), ...extra.map((key) => cell(typeof arm.curation[key] === "number" ? plain(arm.curation[key]) : "–")),
+      const [corpus, tokens, training] = parts(arm).map(([, s]) => s), total = trained(arm, "tokens", (one) => sum(one.tokens || [])), cost = arm.cost;
+      return make("tr", {}, named(arm), make("td", { title: longest(arm).map(([step, s]) => `${step} ${seconds(s)}`).join(", ") }, time(corpus), longest(arm).length ? make("small", {}, ...visible(`${longest(arm)[0][0]} ${seconds(longest(arm)[0][1])}`)) : null), cell(time(tokens)), cell(time(training)), cell(total ? short(total) : "–"), cell(total && training ? `${short(total / training)}/s` : "–"), ...(modelled ? [cell(power(flops(arm)))] : []),
+        ...(aimed ? [make("td", {}, cost && cost.target_cpu_hours !== null ? `${cost.target_cpu_hours < 10 ? cost.target_cpu_hours.toFixed(1) : count(Math.round(cost.target_cpu_hours))} CPU hours` : "–", cost && cost.target_flops ? make("small", {}, `${cost.target_flops.toExponential(1)} FLOPs of models, ${(100 * cost.target_share).toPrecision(2)}% of training`) : null)] : []),
         make("td", { class: "wide" }, make("div", { class: "track" }, ...parts(arm).map(([name, s, tint]) => make("div", { style: { width: `${(100 * s) / most}%`, background: tint }, title: `${name}: ${seconds(s)}` })))));
     });
-    $("cost-note").textContent = "Seconds of a processor for making the corpus and its tokens, once; seconds of training over all seeds of an arm.";
-    $("cost-rows").replaceChildren(table(["arm", "corpus", "tokenizing", "training", "tokens trained on", "training speed", ...extra.map((key) => key.replaceAll("_", " ")), ""], rows), make("ul", { class: "legend" }, ...parts(page.arms[0]).map(([name, , tint]) => make("li", {}, make("i", { style: { background: tint } }), name))));
+    $("cost-note").textContent = `Seconds of a processor for making the corpus, with its longest step, and its tokens, once; seconds of training over all runs of an arm.${aimed ? " At the target, the same curation reads the whole raw pool." : ""}`;
+    $("cost-rows").replaceChildren(table(["arm", "corpus", "tokenizing", "training", "tokens trained on", "training speed", ...(modelled ? ["models"] : []), ...(aimed ? ["curation at the target"] : []), ""], rows), make("ul", { class: "legend" }, ...parts(page.arms[0]).map(([name, , tint]) => make("li", {}, make("i", { style: { background: tint } }), name))));
   }
 
   function drawSure() {
     const blocks = [make("div", {}, make("h3", {}, "How much seeds vary"), table(["metric", "deviation", "degrees of freedom"], page.spread.map((one) => make("tr", {}, cell(matchings.length > 1 ? `${one.words}, ${matchingWords[one.matching]}` : one.words), cell(one.df ? plain(one.deviation) : "–"), cell(count(one.df)))))),
       make("div", {}, make("h3", {}, "Looks"), table(["look", "seeds", "alpha"], page.looks.map((look, i) => make("tr", {}, cell(`${i + 1}`), cell(`${look.seeds} of ${look.planned}`), cell(plain(look.alpha))))), make("p", { class: "note" }, `Every time verdicts are made is a look; together they spend ${plain(sum(page.looks.map((look) => look.alpha)))}.`))];
+    const value = (x) => cell(x === null ? "–" : plain(x));
+    if (Object.keys(page.tasks).length) blocks.push(make("div", { class: "across" }, make("h3", {}, "What the tasks can tell at this size"), make("div", { class: "scroll" }, table(["metric", "monotone", "signal over noise", "above chance", "ordering", ""], Object.entries(page.tasks).map(([name, one]) => make("tr", {}, cell(name), value(one.monotonicity), value(one.snr), value(one.above_chance), value(one.ordering), make("td", {}, one.why_not.length ? make("span", { class: "word" }, `decides nothing: ${one.why_not.join(", ")}`) : make("span", { class: "word better" }, "may decide")))))), make("p", { class: "note" }, "Judged on runs of the control; a task that fails a test decides nothing.")));
+    if (page.common && Object.keys(page.common.left_out).length) blocks.push(make("div", { class: "across" }, make("h3", {}, "Items that an arm has seen"), make("div", { class: "scroll" }, table(["task", ...page.arms.map((arm) => `in ${arm.name}`), "left out for all"], Object.entries(page.common.left_out).map(([task, n]) => make("tr", {}, cell(task), ...page.arms.map((arm) => cell(count((page.common.contaminated[arm.name] || {})[task] || 0))), cell(count(n)))))),
+      ...(Object.keys(page.common.full).length ? [make("h3", { class: "below" }, "Scores on all items, with those"), make("div", { class: "scroll" }, table(["metric", ...page.arms.map((arm) => arm.name)], [...new Set(page.arms.flatMap((arm) => Object.keys(page.common.full[arm.name] || {})))].map((metric) => make("tr", {}, cell(metric), ...page.arms.map((arm) => value((page.common.full[arm.name] || {})[metric] ?? null))))))] : [])));
     blocks.push(make("div", {}, make("h3", {}, "Notes"), page.notes.length ? make("ul", {}, ...page.notes.map((note) => make("li", {}, ...visible(note)))) : make("p", {}, "None.")));
     $("facts").replaceChildren(...blocks);
     $("foot").textContent = `Study ${page.title}. Every number is of study.json, the runs' logs and the corpora's journals; the page asks no network for anything.`;

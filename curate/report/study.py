@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from curate.report import offline
-from curate.report.answer import STUDY, Answer, Look, Matched, Pool, Target, read_answer
+from curate.report.answer import STUDY, Answer, Common, Cost, Look, Matched, Pool, Target, Task, read_answer
 from curate.report.arms import Corpus, corpus_of, set_beside
 from curate.report.curves import Run, read_run
 from curate.report.verdicts import Comparison, comparisons, metric_words
@@ -37,7 +37,7 @@ class Arm(msgspec.Struct, kw_only=True):
     runs: list[Run]
     training: dict[str, dict[str, Any]]  # by matching
     pool: Pool | None  # its share of the raw pool, where the study has a target
-    curation: dict[str, Any]
+    cost: Cost | None  # of making its corpus
 
 
 class Page(msgspec.Struct, kw_only=True):
@@ -57,6 +57,8 @@ class Page(msgspec.Struct, kw_only=True):
     target: Target | None
     looks: list[Look]
     spread: list[Variation]
+    tasks: dict[str, Task]
+    common: Common | None
     notes: list[str]
 
 
@@ -68,7 +70,7 @@ def is_study(folder: str) -> bool:
 def gather(folder: str) -> Page:
     """Read a study's answer, the logs of its runs, and the corpora of its arms side by side."""
     answer = read_answer(folder)
-    place = Place(Path(folder), answer.output)
+    place = Place(Path(folder), answer)
     names = sorted(answer.values, key=lambda name: name != answer.control)
     corpora = {name: corpus_of(place.arm(name), place.find) for name in names}
     for name, (corpus, facts) in corpora.items():
@@ -78,12 +80,15 @@ def gather(folder: str) -> Page:
     matched = answer.matched()
     values = {matching: one.values for matching, one in matched.items()}
     found = comparisons(answer.verdicts, values, answer.control, answer.primary, answer.margin)
+    noise = {(one.arm, one.metric, one.matching): (one.low, one.high) for one in answer.noise}
+    for one in found:
+        one.noise = noise.get((one.arm, one.metric, one.matching))
     arms = [
         Arm(
             name=name, is_control=name == answer.control, corpus=corpora[name][0],
             training={matching: one.training[name] for matching, one in matched.items() if name in one.training},
             runs=[read_run(run.seed, run.matching, place.find(run.folder)) for run in answer.runs_of(name)],
-            pool=answer.pools.get(name), curation=answer.curation.get(name, {}),
+            pool=answer.pools.get(name), cost=answer.cost.get(name),
         )
         for name in names
     ]  # fmt: skip
@@ -91,19 +96,20 @@ def gather(folder: str) -> Page:
         title=answer.name, output=folder, control=answer.control, primary=answer.primary,
         primary_words=metric_words(answer.primary), margin=answer.margin, question=_question(answer, arms),
         lead=_lead(found, answer), comparisons=found, arms=arms, target=answer.target,
-        looks=answer.looks, spread=list(_spread(matched)), notes=[*answer.notes, *_lost(answer, arms)],
+        looks=answer.looks, spread=list(_spread(matched)), tasks=answer.tasks, common=answer.common, notes=[*answer.notes, *_confirmed(folder), *_lost(answer, arms)],
     )  # fmt: skip
 
 
 class Place:
     """Where the paths of a study are now: it may have been moved with its store, and paths start where it ran."""
 
-    def __init__(self, folder: Path, output: str) -> None:
-        self._folder, self._output = folder, output
+    def __init__(self, folder: Path, answer: Answer) -> None:
+        self._folder, self._output = folder, answer.output
+        self._arms = (folder.resolve().parent if answer.confirms else folder) / "arms"
 
     def arm(self, name: str) -> Path:
         """The folder of an arm's corpus and tokens."""
-        return self._folder / "arms" / name
+        return self._arms / name
 
     def find(self, path: str) -> Path:
         """A path that the study wrote: from its folder, as it lay then; else as it is written."""
@@ -135,8 +141,9 @@ def _question(answer: Answer, arms: list[Arm]) -> str:
     tokens = control.get("tokens")
     each = f", {_short(max(tokens))} tokens each" if tokens else ""
     often = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))
+    again = "Asked again with fresh seeds: is" if answer.confirms else "Is"
     return (
-        f"Is a model better or worse for being trained on {_or(others)} instead of `{answer.control}`? {model}{each}, "
+        f"{again} a model better or worse for being trained on {_or(others)} instead of `{answer.control}`? {model}{each}, "
         f"{often} seeds an arm; {metric_words(answer.primary)} decides.{_target(answer.target)}"
     )
 
@@ -179,6 +186,11 @@ def _lost(answer: Answer, arms: list[Arm]) -> list[str]:
     if missing:
         notes.append(f"runs that are not in the store any more: {', '.join(missing)}")
     return notes + [f"{arm.name}: {arm.corpus.note}" for arm in arms if arm.corpus.note]
+
+
+def _confirmed(folder: str) -> list[str]:
+    again = str(Path(folder) / "confirm")
+    return [f"asked again with fresh seeds: curate report {again}"] if is_study(again) else []
 
 
 def write(page: Page, target: Path) -> list[Path]:

@@ -28,8 +28,6 @@ class Finding(msgspec.Struct, kw_only=True):
     unique_tokens: int = 0
     control_unique_tokens: int = 0
     note: str = ""
-    noise_low: float | None = None  # of the items alone, no verdict
-    noise_high: float | None = None
 
 
 class Comparison(Finding, kw_only=True):
@@ -41,9 +39,9 @@ class Comparison(Finding, kw_only=True):
     margin: float | None
     mean: float | None  # of the arm over its seeds
     control_mean: float | None
-    per_seed: list[
-        tuple[int, float]
-    ]  # seed, arm minus control: with the same seed, else with the control's mean
+    # seed, arm minus control: with the same seed, else with the control's mean
+    per_seed: list[tuple[int, float]]
+    noise: tuple[float, float] | None = None  # interval of the items alone, no verdict
 
 
 def metric_words(metric: str) -> str:

@@ -81,13 +81,17 @@ def study(folder: Path) -> Path:
         "margin": 0.02, "values": VALUES,
         "verdicts": [
             verdict("ruled", "quiz", "better", 0.19, 0.01, 0.37),
-            verdict("ruled", "bpb", "worse", 0.11, 0.002, 0.218, not_inferior=False, noise_low=0.08, noise_high=0.13),
+            verdict("ruled", "bpb", "worse", 0.11, 0.002, 0.218, not_inferior=False),
             verdict("edited", "bpb", "undecided", None, None, None, note="seed 1 diverged", not_inferior=False),
             verdict("edited", "quiz", "undecided", 0.01, -0.09, 0.11),
         ],
         "looks": [{"seeds": 1, "planned": 2, "alpha": 0.025}, {"seeds": 2, "planned": 2, "alpha": 0.025}],
         "spread": {"bpb": {"variance": 0.0016, "df": 3}, "quiz": {"variance": 0.0, "df": 0}},
         "training": dict.fromkeys(ARMS, training), "notes": ["an <b>early</b> look"], "output": "out/study",
+        "noise": [{"arm": "ruled", "metric": "bpb", "matching": "tokens", "low": 0.08, "high": 0.13}],
+        "cost": {"ruled": {"cpu_seconds": {"gopher_quality": 3.0, "select": 0.5}, "flops": {"score": 2e12}}},
+        "tasks": {"quiz": {"task": "quiz", "monotonicity": 0.9, "snr": 3.0, "above_chance": None, "ordering": 1.0, "why_not": []}},
+        "common": {"contaminated": {"ruled": {"quiz": 3}}, "left_out": {"quiz": 3}, "full": {"ruled": {"quiz": 0.51}}},
         "runs": [*runs, {"arm": "raw", "seed": 2, "folder": "out/.curate/runs/gone"}],
     }  # fmt: skip
     (out / "study/study.json").write_text(json.dumps(answer))

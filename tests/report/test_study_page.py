@@ -64,6 +64,7 @@ def test_verdicts_and_what_stands_beside_them(page: study.Page) -> None:
     one = page.comparisons[0]
     assert [(seed, round(d, 6)) for seed, d in one.per_seed] == [(0, 0.1), (1, 0.12)]
     assert (one.mean, one.control_mean) == (pytest.approx(1.93), pytest.approx(1.82))
+    assert [c.noise for c in page.comparisons] == [(0.08, 0.13), None, None, None]
     assert [c.margin for c in page.comparisons] == [0.02, 0.02, None, None]
     assert [c.lower_is_better for c in page.comparisons] == [True, True, False, False]
     assert (
@@ -137,21 +138,25 @@ def test_what_is_gone_is_said(folder: Path, tmp_path: Path) -> None:
 
 
 def test_the_page_asks_for_nothing_that_a_study_does_not_write() -> None:
+    from curate.eval.select import Statistics
     from curate.report import answer as read
     from curate.study import answer as written
+    from curate.study.cost import Cost
+    from curate.study.items import Common, Noise
     from curate.study.matching import Pool
     from curate.study.plan import Target
     from curate.study.verdict import Verdict
 
     pairs = [
         (read.Answer, written.Answer), (Finding, Verdict), (read.RunFolder, written.RunFolder), (read.RunFolder, written.Lost),
-        (read.Matched, written.Matched), (read.Target, Target), (read.Pool, Pool),
+        (read.Matched, written.Matched), (read.Target, Target), (read.Pool, Pool), (read.Cost, Cost), (read.Noise, Noise),
+        (read.Common, Common), (read.Task, Statistics),
     ]  # fmt: skip
     for ours, theirs in pairs:
         needed = {f.name for f in msgspec.structs.fields(ours) if f.required}
         assert needed <= {f.name for f in msgspec.structs.fields(theirs)}
-    assert {"matchings", "diverged", "target", "pools", "runs"} <= set(written.Answer.__struct_fields__)
-    assert {"matching", "note"} <= set(Verdict.__struct_fields__)
+    assert set(read.Answer.__struct_fields__) <= set(written.Answer.__struct_fields__)
+    assert set(Finding.__struct_fields__) <= set(Verdict.__struct_fields__)
 
 
 def test_bits_fall_and_the_rest_rises() -> None:
@@ -199,6 +204,20 @@ def test_both_matchings(folder: Path, tmp_path: Path) -> None:
     assert [(one.matching, one.metric) for one in page.spread] == [
         ("tokens", "bpb"), ("tokens", "quiz"), ("pool", "bpb"), ("pool", "quiz"),
     ]  # fmt: skip
+
+
+def test_a_confirm_run_has_the_arms_of_its_study(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder.parent, tmp_path / "out")
+    found = json.loads((folder / "study.json").read_bytes())
+    (tmp_path / "out/study/confirm").mkdir()
+    again = {**found, "confirms": True, "output": "out/study/confirm"}
+    (tmp_path / "out/study/confirm/study.json").write_text(json.dumps(again))
+    page = study.gather(str(tmp_path / "out/study/confirm"))
+    assert page.question.startswith("Asked again with fresh seeds: is a model")
+    assert [arm.corpus.rows_kept for arm in page.arms] == [55, 46, 55]
+    assert page.arms[0].runs[0].status == "complete"
+    first = study.gather(str(tmp_path / "out/study"))
+    assert any(note.startswith("asked again with fresh seeds: curate report") for note in first.notes)
 
 
 def test_no_text_gets_out_of_its_place(page: study.Page, tmp_path: Path) -> None:
@@ -272,6 +291,10 @@ def test_in_a_browser(browser: Chromium, page: study.Page, tmp_path: Path) -> No
             break
     assert "Add to the basket" in ask(removed)
     assert "an <b>early</b> look" in text("#facts")
+    assert "may decide" in text("#facts")
+    assert "Items that an arm has seen" in text("#facts")
+    assert "gopher_quality 3.0 s" in text("#cost-rows")
+    assert "2 TFLOPs" in text("#cost-rows")
     assert ask("window.hacked") is None
     assert ask("document.documentElement.scrollWidth <= innerWidth")
     browser.resize(420, 800)
