@@ -13,7 +13,7 @@
   const matchingWords = { tokens: "equal tokens", pool: "equal raw pool" };
   const first = (arm) => arm.training[matchings[0]] || {};
   const there = (arm) => arm.runs.filter((run) => run.status !== "missing");
-  const trained = (arm, key, total) => (there(arm).length === arm.runs.length && arm.runs.length ? sum(arm.runs.map((run) => run[key])) : sum(matchings.map((m) => total(arm.training[m] || {}))));
+  const trained = (arm, key, total) => (there(arm).length === arm.runs.length && arm.runs.length ? sum(arm.runs.map((run) => run[key])) : total(first(arm)));
   const trainingSeconds = (arm) => trained(arm, "seconds", (one) => one.seconds || 0);
 
   function drawHead() {
@@ -202,11 +202,11 @@
   function drawSure() {
     const blocks = [make("div", {}, make("h3", {}, "How much seeds vary"), table(["metric", "deviation", "degrees of freedom"], page.spread.map((one) => make("tr", {}, cell(matchings.length > 1 ? `${one.words}, ${matchingWords[one.matching]}` : one.words), cell(one.df ? plain(one.deviation) : "–"), cell(count(one.df)))))),
       make("div", {}, make("h3", {}, "Looks"), table(["look", "seeds", "alpha"], page.looks.map((look, i) => make("tr", {}, cell(`${i + 1}`), cell(`${look.seeds} of ${look.planned}`), cell(plain(look.alpha))))), make("p", { class: "note" }, `Every time verdicts are made is a look; together they spend ${plain(sum(page.looks.map((look) => look.alpha)))}.`))];
+    blocks.push(make("div", {}, make("h3", {}, "Notes"), page.notes.length ? make("ul", {}, ...page.notes.map((note) => make("li", {}, ...visible(note)))) : make("p", {}, "None.")));
     const value = (x) => cell(x === null ? "–" : plain(x));
     if (Object.keys(page.tasks).length) blocks.push(make("div", { class: "across" }, make("h3", {}, "What the tasks can tell at this size"), make("div", { class: "scroll" }, table(["metric", "monotone", "signal over noise", "above chance", "ordering", ""], Object.entries(page.tasks).map(([name, one]) => make("tr", {}, cell(name), value(one.monotonicity), value(one.snr), value(one.above_chance), value(one.ordering), make("td", {}, one.why_not.length ? make("span", { class: "word" }, `decides nothing: ${one.why_not.join(", ")}`) : make("span", { class: "word better" }, "may decide")))))), make("p", { class: "note" }, "Judged on runs of the control; a task that fails a test decides nothing.")));
     if (page.common && Object.keys(page.common.left_out).length) blocks.push(make("div", { class: "across" }, make("h3", {}, "Items that an arm has seen"), make("div", { class: "scroll" }, table(["task", ...page.arms.map((arm) => `in ${arm.name}`), "left out for all"], Object.entries(page.common.left_out).map(([task, n]) => make("tr", {}, cell(task), ...page.arms.map((arm) => cell(count((page.common.contaminated[arm.name] || {})[task] || 0))), cell(count(n)))))),
       ...(Object.keys(page.common.full).length ? [make("h3", { class: "below" }, "Scores on all items, with those"), make("div", { class: "scroll" }, table(["metric", ...page.arms.map((arm) => arm.name)], [...new Set(page.arms.flatMap((arm) => Object.keys(page.common.full[arm.name] || {})))].map((metric) => make("tr", {}, cell(metric), ...page.arms.map((arm) => value((page.common.full[arm.name] || {})[metric] ?? null))))))] : [])));
-    blocks.push(make("div", {}, make("h3", {}, "Notes"), page.notes.length ? make("ul", {}, ...page.notes.map((note) => make("li", {}, ...visible(note)))) : make("p", {}, "None.")));
     $("facts").replaceChildren(...blocks);
     $("foot").textContent = `Study ${page.title}. Every number is of study.json, the runs' logs and the corpora's journals; the page asks no network for anything.`;
   }
