@@ -11,6 +11,10 @@ train: {size: 1m, tokens: 2400000}
 seeds: 3
 suite: recipes/truth/suite.yaml
 primary: {metric: bpb, margin: 0.01}
+target: {params: 1e9, tokens: 100e9, raw_pool: 200e9, pool: raw}   # then at equal raw pool too
+
+Two kinds of study make arms of their own: `kind: microanneal` with `checkpoint`, `base`, `share` and `arms`, and
+`kind: stage_by_stage` with `recipe` and, where not every stage is meant, `stages`.
 """
 
 from pathlib import Path

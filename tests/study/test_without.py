@@ -142,14 +142,18 @@ def test_arms_share_passes_and_the_mixture(made):
         runs.runs_of(study, out, Path("store"))
 
 
-def test_without_sources_nothing_is_pinned_and_that_is_said(project, monkeypatch):
-    table = pq.read_table("raw.parquet")
-    pq.write_table(table.set_column(2, "source", pa.array(["web"] * 100)), "raw.parquet")
-    study = plan.load("study.yaml")
-    step = runs.corpus_steps(study, Path("out"), "all")[0]
-    monkeypatch.setattr(sys, "argv", ["curate", *step.arguments, "--workers", "1"])
-    with pytest.raises(SystemExit):
-        main()
-    assert runs.source_steps(study, Path("out"), "all") == []
-    assert "it has 1 source" in sources.note(study, Path("out"))
-    assert kinds.data(study, Path("out"), "all") == [Path("out/arms/all/tokens")]
+def test_without_sources_nothing_is_pinned_and_that_is_said(project):
+    corpus = Path("out/arms/all/corpus")
+    corpus.mkdir(parents=True)
+    study, table = plan.load("study.yaml"), pq.read_table("raw.parquet")
+    for sources_of, said in (
+        (["web"] * 100, "it has 1 source"), ([str(i) for i in range(100)], "it has 100 sources"), (None, "no column `source`"),
+    ):  # fmt: skip
+        left = table.drop(["source"])
+        if sources_of is not None:
+            left = left.append_column("source", pa.array(sources_of))
+        pq.write_table(left, corpus / "part-00000.parquet")
+        assert sources.note(study, Path("out")).endswith(said)
+        assert runs.source_steps(study, Path("out"), "all") == []
+        assert kinds.data(study, Path("out"), "all") == [Path("out/arms/all/tokens")]
+        assert kinds.keys(study, Path("out"), "all") == {}
