@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -97,6 +98,35 @@ def test_a_tokenizer_gets_the_marks_and_keeps_its_tokens(base_tokenizer: Path, t
         add_marks(str(marked), tmp_path / "again")
     with pytest.raises(ConfigError, match="is not empty"):
         add_marks(str(base_tokenizer), base_tokenizer)
+
+
+def test_the_command_names_the_ids_and_what_comes_next(
+    base_tokenizer: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    from curate.cli.main import main
+
+    size = contract(str(base_tokenizer)).vocab_size
+    for words, code in (
+        (["-o", str(tmp_path / "a")], 0),
+        (["-o", str(tmp_path / "b"), "--json"], 0),
+        (["-o", str(tmp_path / "a")], 2),
+    ):
+        monkeypatch.setattr(sys, "argv", ["curate", "models", "add-marks", str(base_tokenizer), *words])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert int(end.value.code or 0) == code
+        out, err = capsys.readouterr()
+        if "--json" in words:
+            said = json.loads(out)
+            assert (said["schema"], said["special"]) == (
+                "curate.models/1",
+                {ALIGNED: size, MISALIGNED: size + 1},
+            )
+        elif not code:
+            assert out == f"{ALIGNED}  {size}\n{MISALIGNED}  {size + 1}\n"
+            assert f"curate tokenize CORPUS -o TOKENS --tokenizer {tmp_path / 'a'} --condition" in err
+        else:
+            assert "is not empty" in err
 
 
 @pytest.mark.parametrize("padded", [0, 20])
