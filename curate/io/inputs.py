@@ -1,16 +1,17 @@
 """Where rows come from: lists the input, fixes its schema, cuts its files into slices, reads them.
 
 Everything here is a function of the input and the recipe alone: the same rows come in the same order whatever the size
-of units and batches. What a row of each format looks like is written in warc, jsonl, parquet and documents.
+of units and batches. What a row of each format looks like is written in warc, jsonl, parquet, arrow and documents.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 from msgspec.structs import replace
 
 from curate.errors import ConfigError, DataError
-from curate.io import documents, json_row, jsonl, parquet, side, unread, warc
+from curate.io import arrow, documents, json_row, jsonl, parquet, side, unread, warc
 from curate.io.batches import Batcher
 from curate.io.fetched import fetch, pinned
 from curate.io.listing import list_files
@@ -49,10 +50,13 @@ __all__ = [
 ]
 
 
+TYPED: Mapping[str, Any] = {"parquet": parquet, "arrow": arrow}  # formats whose files state their columns
+
+
 def input_schema(root: str, files: Sequence[InputFile], config: Input) -> pa.Schema:
     """The columns of every row, fixed before the run: the union over the files.
 
-    Parquet files give theirs by footer, JSON Lines by the keys of their first lines (keys first seen later stay in
+    Parquet and Arrow files state theirs, JSON Lines by the keys of their first lines (keys first seen later stay in
     `extra`); one name with two types is a DataError.
     """
     found: dict[str, tuple[pa.DataType, str]] = {}
@@ -62,7 +66,9 @@ def input_schema(root: str, files: Sequence[InputFile], config: Input) -> pa.Sch
         with named(config.place_of(entry)):
             readable |= _add_columns(found, here, config.of(entry))
     if not readable:
-        raise DataError(f"none of the {len(files)} files can be read", hint="are they Parquet?", where=root)
+        raise DataError(
+            f"none of the {len(files)} files can be read", hint="are they Parquet or Arrow?", where=root
+        )
     _check_whole(found, files, config)
     types = {"text": CORE["text"]} | {name: type_ for name, (type_, _) in found.items()}
     first = [name for name in (*CORE, "source_id", *documents.RAW) if name in types]
@@ -75,10 +81,10 @@ def _add_columns(
     found: dict[str, tuple[pa.DataType, str]], files: Sequence[InputFile], config: Input
 ) -> bool:
     """Add the columns of files that are read alike, in the order in which they are first seen; False where none is."""
-    if (config.columns or config.id) and not any(f.format in ("jsonl", "parquet") for f in files):
+    if (config.columns or config.id) and not any(f.format in ("jsonl", *TYPED) for f in files):
         raise ConfigError(
             "`id` and `columns` name columns, and this input has none",
-            hint="leave them out: only JSON Lines and Parquet have columns of their own",
+            hint="leave them out: only JSON Lines, Parquet and Arrow have columns of their own",
             where="input",
         )
     readable, seen = False, set[str]()
@@ -93,7 +99,7 @@ def _add_columns(
             before, where = found.get(name, (pa.null(), file.name))
             found[name] = _union(name, before, where, type_, file.name), file.name
     for ours, theirs in config.columns.items():
-        if ours not in seen and any(file.format == "parquet" for file in files):
+        if ours not in seen and any(file.format in TYPED for file in files):
             raise ConfigError(
                 f"no file has a column `{theirs}`", hint=near_names(theirs, sorted(seen)), where="input"
             )
@@ -103,8 +109,9 @@ def _add_columns(
 def _columns_of(
     file: InputFile, keys: Mapping[str, Sequence[str]], config: Input
 ) -> dict[str, pa.DataType] | None:
-    if file.format == "parquet":
-        return parquet.columns(file, config)
+    if file.format in TYPED:
+        stated: dict[str, pa.DataType] | None = TYPED[file.format].columns(file, config)
+        return stated
     if file.format == "jsonl":
         return jsonl.columns(keys[file.name], config, file.own_ids)
     return warc.columns(config.pdf) if file.format == "warc" else documents.columns(file.format)
@@ -163,7 +170,7 @@ def _peek(files: Sequence[InputFile], config: Input) -> dict[str, list[str]]:
                 where="input",
             )
     for name in config.columns.values():
-        if everything and name not in everything and not any(file.format == "parquet" for file in files):
+        if everything and name not in everything and not any(file.format in TYPED for file in files):
             hint = near_names(name, everything)
             raise ConfigError(f"no file has a key `{name}` in its first rows", hint=hint, where="input")
     return seen
@@ -192,8 +199,9 @@ def scan(
 def _scan(
     file: InputFile, config: Input, schema: pa.Schema, unit_bytes: int, on_ids: TakeIds | None, cap: int
 ) -> FileScan:  # fmt: skip
-    if file.format == "parquet":
-        return parquet.scan(file, config, unit_bytes, on_ids, max_document_bytes=cap)
+    if file.format in TYPED:
+        found: FileScan = TYPED[file.format].scan(file, config, unit_bytes, on_ids, max_document_bytes=cap)
+        return found
     if file.format == "jsonl":
         return jsonl.scan(file, config, schema, unit_bytes, on_ids, max_document_bytes=cap)
     if file.format == "warc":
@@ -228,9 +236,9 @@ def read(
     pending = Batcher(schema, batch_rows, batch_bytes)
     for part in slices:
         reading = config.of(part.entry)
-        if part.format == "parquet":
+        if part.format in TYPED:
             yield from pending.flush()
-            rows = parquet.read(
+            rows = TYPED[part.format].read(
                 root, part, reading, corpus, report,
                 batch_rows=batch_rows, batch_bytes=batch_bytes, max_document_bytes=max_document_bytes,
             )  # fmt: skip

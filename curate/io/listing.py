@@ -21,7 +21,7 @@ from curate.io.files import is_remote
 from curate.io.slices import Input, InputFile, Remote, near_names
 from curate.io.stamps import is_local, stamp
 
-FORMATS = ("warc", "jsonl", "parquet", *DOCUMENTS)
+FORMATS = ("warc", "jsonl", "parquet", "arrow", *DOCUMENTS)
 _PACKED = ("gz", "zst", "zstd")
 _ENDINGS = {
     **{ending: "warc" for ending in ("warc", "warc.gz", "wet", "wet.gz", "wat", "wat.gz")},
@@ -30,6 +30,7 @@ _ENDINGS = {
     },  # a .json that is one array: rows of bad_json
     **{f"{ending}.{packed}": "jsonl" for ending in ("jsonl", "ndjson", "json") for packed in _PACKED},
     **{ending: "parquet" for ending in ("parquet", "pq")},
+    "arrow": "arrow",
     **{ending: format for format, endings in DOCUMENTS.items() for ending in endings},
 }
 

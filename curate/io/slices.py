@@ -30,7 +30,7 @@ class Input(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """`input:` of a recipe. A list stands for `path`: `input: [{path: a.jsonl, columns: {text: content}}, b.parquet]`."""
 
     path: str | tuple[str | Entry, ...]  # files, globs or folders; local or any fsspec address
-    format: str | None = None  # warc, jsonl, parquet, html, text or code; by file ending when left out
+    format: str | None = None  # warc, jsonl, parquet, arrow, html, text or code; by file ending when left out
     id: str | None = None  # column that holds the id
     columns: dict[str, str] = {}  # our name -> the file's name: {text: content}
     with_: str | tuple[str, ...] = msgspec.field(
@@ -143,7 +143,7 @@ TakeIds = Callable[[Sequence[int], Sequence[str]], None]  # ordinals and ids of 
 
 
 class Slice(msgspec.Struct, frozen=True):
-    """Part of one file. `start` and `stop` are row groups of Parquet, byte offsets of everything else."""
+    """Part of one file. `start` and `stop` are row groups of Parquet, batches of Arrow, byte offsets of everything else."""
 
     path: str  # relative to the input root
     format: str
