@@ -168,10 +168,12 @@ class Study(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             )
         for keys in (self.train, *(arm.train for arm in self.arms.values())):
             mix = keys.get("mix") or {}
-            if "max_epochs" in mix or "unimax" in mix or "phases" in keys:
+            own = [f"mix.{key}" for key in ("max_epochs", "unimax") if key in mix]
+            own += [key for key in ("phases", "subset", "count") if key in keys]
+            if own:
                 raise ConfigError(
-                    "with a `target`, how often data repeat is the study's to say",
-                    hint="leave out `mix.max_epochs`, `mix.unimax` and `phases`",
+                    f"`train.{own[0]}`: with a `target`, which tokens count and how often is the study's to say",
+                    hint="leave it out",
                 )
 
     def seeds_of(self, arm: str) -> list[int]:

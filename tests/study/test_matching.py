@@ -112,6 +112,8 @@ def test_an_arm_with_fewer_unique_tokens_than_the_budget_is_refused(study):
         ("pool: raw", "pool: row", "`target.pool: row` is no arm"),
         ("params: 1.0e+9", "params: 0", "above 0"),
         ("batch: 4,", "batch: 4, mix: {max_epochs: 4},", "the study's to say"),
+        ("batch: 4,", "batch: 4, count: all,", "`train.count`"),
+        ("batch: 4,", "batch: 4, subset: {share: 0.5},", "`train.subset`"),
     ],
 )
 def test_what_is_wrong_with_a_target(study, old, new, says):
