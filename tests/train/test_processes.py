@@ -74,7 +74,8 @@ def test_kills_at_any_moment_leave_a_run_that_goes_on(command, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_two_processes_are_one_with_the_same_batch(command, tmp_path: Path) -> None:
-    assert curate(command(tmp_path / "one", 30)).wait() == 0
+    labels = ["--set", "count=loss"]
+    assert curate([*command(tmp_path / "one", 30), *labels]).wait() == 0
     words = [
         "-m",
         "torch.distributed.run",
@@ -85,12 +86,13 @@ def test_two_processes_are_one_with_the_same_batch(command, tmp_path: Path) -> N
         sys.executable,
     ]
     code = "import sys; from curate.cli.main import main; main()"
-    line = [sys.executable, *words, "-c", code, *command(tmp_path / "two", 30)]
+    line = [sys.executable, *words, "-c", code, *command(tmp_path / "two", 30), *labels]
     subprocess.run(line, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     one, two = records(tmp_path / "one"), records(tmp_path / "two")
     assert [r["loss"] for r in two] == pytest.approx([r["loss"] for r in one], abs=1e-5)
     assert [r["grad_norm"] for r in two] == pytest.approx([r["grad_norm"] for r in one], rel=1e-3)
     assert [r["loss_tokens"] for r in two] == [r["loss_tokens"] for r in one]
+    assert 30 * 64 - 64 < one[-1]["loss_tokens"] <= 30 * 64
     fingerprints = [
         json.loads((tmp_path / name / "train.json").read_text())["fingerprint"] for name in ("one", "two")
     ]
