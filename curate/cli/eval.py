@@ -155,7 +155,7 @@ def heldout(
     """
     import msgspec
 
-    from curate.cli.console import print_json, say, table
+    from curate.cli.console import cell, print_json, say, table
     from curate.eval.heldout import hold_out
 
     held = hold_out(
@@ -172,7 +172,7 @@ def heldout(
         f"left out   {held.left_out:,} of {held.corpus_documents:,} documents of the corpus, themselves among them"
     )
     say(f"output     {output}")
-    say(f"next       curate eval CHECKPOINT --heldout {output} -o scores/")
+    say(f"next       curate tokenize {cell(corpus[0])} --leave-out {output} -o tokens/ --tokenizer FOLDER")
 
 
 def contamination(

@@ -82,7 +82,7 @@ def read(folder: str) -> Scores:
     file = Path(folder) / RESULT
     said = _decoded(file)
     checkpoint = Path(said["checkpoint"])
-    run = next((one for one in (checkpoint.parent, *file.parents[1:4]) if (one / TRAINING).is_file()), None)
+    run = next((one for one in (checkpoint.parent, *file.parents[1:5]) if (one / TRAINING).is_file()), None)
     if run is None:
         raise DataError(
             f"nothing says which run `{checkpoint}` is of: no {TRAINING} beside it", where=folder,

@@ -127,6 +127,7 @@ def _mark(answer: Mapping[str, Any]) -> str:
 def _entry(answer: Mapping[str, Any], command: str) -> str:
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     arms = [arm for arm in answer["training"] if arm != answer["control"]]
+    refused = [one["note"] for one in answer["verdicts"] if one["note"] and one["difference"] is not None]
     lines = [
         f"## {today} {' '.join(answer['name'].split())}",
         "",
@@ -140,13 +141,14 @@ def _entry(answer: Mapping[str, Any], command: str) -> str:
             f"\n{one['arm']} seed {one['seed']}, {one['matching']}: {one['reason']}"
             for one in answer["diverged"]
         ),
+        *(f"\nUndecided: {why}." for why in dict.fromkeys(refused)),
     ]
     return "\n".join(lines) + "\n"
 
 
 def _verdict(one: Mapping[str, Any]) -> Sequence[str]:
     difference, interval = "-", "diverged"
-    if not one["note"]:
+    if one["difference"] is not None:
         level = f" at {1 - one['alpha']:.2%}"
         difference, interval = f"{one['difference']:+.4f}", f"{one['low']:+.4f} to {one['high']:+.4f}{level}"
     return (

@@ -72,7 +72,14 @@ def _statistics(scores: Sequence[Scores], metrics: Sequence[str]) -> dict[str, S
         given = [msgspec.structs.replace(one, step=0) for one in given if one.step == max(steps[one.seed])]
     chance = {name: value for name, value in scores[0].chance.items() if name in names}
     lower = [name for name in names if not higher_is_better(name)]
-    return {one.task: one for one in select(given, chance, lower_is_better=lower)}
+    return {one.task: _asked(one) for one in select(given, chance, lower_is_better=lower)}
+
+
+def _asked(found: Statistics) -> Statistics:
+    """Without what is not known of one step, and so not asked for."""
+    known = not math.isnan(found.monotonicity)
+    why = (name for name in found.why_not if known or name != "monotonicity")
+    return msgspec.structs.replace(found, why_not=tuple(why))
 
 
 def _why(metric: str, found: Statistics, bounds: Bounds = Bounds()) -> str:
@@ -81,11 +88,7 @@ def _why(metric: str, found: Statistics, bounds: Bounds = Bounds()) -> str:
         "monotonicity": (found.monotonicity, bounds.min_monotonicity), "snr": (found.snr, bounds.min_snr),
         "above_chance": (found.above_chance, bounds.min_above_chance),
     }  # fmt: skip
-    said = []
-    for name in found.why_not:
-        value, least = values[name]
-        if value is not None and not (name == "monotonicity" and math.isnan(value)):
-            said.append(f"{name} {value:.3g}, {least:g} asked")
+    said = [f"{name} {values[name][0]:.3g}, {values[name][1]:g} asked" for name in found.why_not]
     return f"`{metric}` means nothing at this size: {'; '.join(said)}" if said else ""
 
 
