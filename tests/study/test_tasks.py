@@ -12,7 +12,7 @@ import pytest
 
 from curate.eval.bpb import DOCUMENTS
 from curate.eval.tasks import ITEMS, PER_ITEM, result_of
-from curate.study import answer, tasks
+from curate.study import answer, confirm, tasks
 from curate.study.plan import Arm, Primary, Study
 from curate.study.runs import Step, Trained, suite_name
 from curate.study.scores import scored
@@ -123,6 +123,9 @@ def test_a_task_that_guesses_decides_nothing(place: Path) -> None:
     assert verdict.verdict == "undecided"
     assert "`quiz` means nothing at this size: " in verdict.note
     assert verdict.difference > 0.2
+    recorded = confirm._entry(json.loads((place / "out/study.json").read_text()), "curate ablate")
+    assert f"| {verdict.difference:+.4f} |" in recorded
+    assert f"Undecided: {verdict.note}." in recorded
 
 
 def test_a_task_that_an_arm_has_seen_whole_decides_nothing(place: Path) -> None:
