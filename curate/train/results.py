@@ -87,8 +87,9 @@ def ended(result: Result, going: Loop, status: str, exit: int = 0, reason: str =
     result.checkpoints = [path.name for path in checkpoint.found(going.folder)]
     if status == "complete":
         average = going.settings.average
-        result.checkpoints += [FINAL, *([f"{FINAL}-{average.kind}"] if average else [])]
-        result.next = f"curate eval {going.folder / FINAL}"
+        ends = [FINAL, *([f"{FINAL}-{average.kind}"] if average else [])]
+        result.checkpoints += ends
+        result.next = " && ".join(f"curate eval {going.folder / name}" for name in ends)
     return result
 
 

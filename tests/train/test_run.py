@@ -313,7 +313,9 @@ def test_metadata_is_in_the_text_and_out_of_the_loss_until_it_is_left_out(
 
 
 def test_the_average_is_saved_beside_the_raw_weights(tokens: Path, tmp_path: Path) -> None:
-    run.train([tokens], tmp_path / "out", given("average={kind: wma, last: 3}", "keep=1"))
+    found = run.train([tokens], tmp_path / "out", given("average={kind: wma, last: 3}", "keep=1"))
+    out = tmp_path / "out"
+    assert found.next == f"curate eval {out / 'final'} && curate eval {out / 'final-wma'}"
     names = ["step-00000010", "step-00000015", "step-00000020"]
     assert [path.name for path in checkpoint.found(tmp_path / "out")] == names
     states = [weights(tmp_path / "out", name) for name in names]
