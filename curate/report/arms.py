@@ -16,7 +16,7 @@ from curate.io.files import Folder
 from curate.report import recipes
 from curate.report.facts import Facts, read_facts
 from curate.report.page import Funnel
-from curate.report.taken import Taken, taken
+from curate.report.taken import Taken, taken, taken_of_input
 
 TOKENS = ("tokens", "candidate")  # folders of an arm's tokens; the second where they are mixed with a base
 _VALUE_CHARS = 60
@@ -69,13 +69,19 @@ def corpus_of(arm: Path, find: Callable[[str], Path]) -> tuple[Corpus, Facts | N
     return found, facts
 
 
-def set_beside(found: Corpus, facts: Facts, control: Facts) -> None:
-    """Add what differs from the control: keys of the recipe, and documents."""
+def set_beside(found: Corpus, facts: Facts, control: Facts | None) -> None:
+    """Add what differs from the control: keys of the recipe, and documents; of one that no run made, what the arm drops."""
+    if control is not None:
+        try:
+            found.changes = list(_changes(control, facts))
+            found.taken = taken(control, facts)
+            return
+        except CurateError as error:
+            found.note = f"its corpus cannot be set beside the control's: {error}"
     try:
-        found.changes = list(_changes(control, facts))
-        found.taken = taken(control, facts)
+        found.taken = taken_of_input(facts)
     except CurateError as error:
-        found.note = f"its corpus cannot be set beside the control's: {error}"
+        found.note = f"its corpus cannot be read: {error}"
 
 
 def _fill(found: Corpus, facts: Facts) -> None:

@@ -124,8 +124,9 @@
   const table = (heads, rows) => make("table", { class: "data" }, make("thead", {}, make("tr", {}, ...heads.map((head) => make("th", {}, head)))), make("tbody", {}, ...rows));
   const named = (arm, more) => { const small = [arm.is_control ? "the control" : "", more].filter((x) => x).join(", "); return make("td", {}, dot(arm.name), arm.name, small ? make("small", { style: { paddingLeft: "18px" } }, small) : null); };
   const cell = (text, kind) => make("td", { class: kind || "" }, text);
-  const read = (arm, matching, key) => { // of the runs' own results; else, or where a run is both matchings', of study.json
+  const read = (arm, matching, key) => { // of the runs' own results; else of study.json
     const runs = arm.runs.filter((run) => run.matching === matching && run.data[key] !== undefined);
+    if (!runs.length && matching !== matchings[0] && !arm.runs.some((run) => run.matching === matching)) return read(arm, matchings[0], key); // its runs are both matchings'
     return runs.length ? runs.map((run) => run.data[key]) : (arm.training[matching] || {})[key] || [];
   };
   const epochs = (arm, matching) => read(arm, matching, "epochs").map((one) => (typeof one === "object" ? Math.max(...Object.values(one)) : one));
@@ -145,7 +146,7 @@
     const widest = Math.max(1, ...page.arms.map((arm) => arm.corpus.rows_in));
     fill("cards", ...page.arms.map((arm) => {
       const corpus = arm.corpus;
-      const head = [make("h3", {}, dot(arm.name), arm.name, arm.is_control ? make("small", {}, "control") : null), make("ul", { class: "changes" }, ...corpus.changes.map((text) => make("li", {}, ...visible(text))), !corpus.changes.length && !arm.is_control && corpus.taken ? make("li", {}, "the recipe of the control") : null)];
+      const head = [make("h3", {}, dot(arm.name), arm.name, arm.is_control ? make("small", {}, "control") : null), make("ul", { class: "changes" }, ...corpus.changes.map((text) => make("li", {}, ...visible(text))), !corpus.changes.length && !arm.is_control && corpus.taken && corpus.taken.of_control ? make("li", {}, "the recipe of the control") : null)];
       if (!corpus.funnel.length) return make("div", { class: "card" }, ...head, make("p", { class: "note" }, ...visible(corpus.note || "Its corpus is not there.")));
       const bar = (left, dropped) => make("div", { class: "track" }, make("div", { class: "k", style: { width: `${(100 * left) / widest}%` }, title: `${count(left)} rows left` }), dropped ? make("div", { class: "lost", style: { width: `${(100 * dropped) / widest}%` }, title: `${count(dropped)} rows dropped` }) : null);
       return make("div", { class: "card", "data-arm": arm.name }, ...head, make("div", { class: "total" }, count(corpus.rows_kept), make("small", {}, `of ${count(corpus.rows_in)} rows kept, ${bytes(corpus.text_bytes)}`)),
@@ -164,10 +165,10 @@
     if (!others.length) { $("taken").hidden = true; return; }
     fill("taken-tabs", ...others.map((arm, i) => make("button", { role: "tab", type: "button", "aria-selected": String(i === reading.arm), on: { click: () => { Object.assign(reading, { arm: i, document: 0 }); drawTaken(); } } }, dot(arm.name), arm.name)));
     const { name, corpus: { taken } } = others[reading.arm];
-    const fates = [["kept, the same text", taken.same, fateColours.same], ...taken.groups.map((group) => [fateWords(group), group.rows, fateColours[group.fate]])];
+    const fates = [[taken.of_control ? "kept, the same text" : "kept", taken.same, fateColours.same], ...taken.groups.map((group) => [fateWords(group), group.rows, fateColours[group.fate]])];
     $("fates").replaceChildren(...fates.map(([text, rows, tint]) => make("div", { style: { flex: `${rows} 1 0`, background: tint }, title: `${text}: ${count(rows)} rows` })));
     $("fates-legend").replaceChildren(...fates.map(([text, rows, tint]) => make("li", {}, make("i", { style: { background: tint } }), ...visible(`${text} `), make("b", {}, count(rows)), ` ${share(rows, taken.rows)}`)), ...(taken.added ? [make("li", {}, `${name} alone keeps `, make("b", {}, count(taken.added)), " more")] : []));
-    $("taken-note").textContent = `The ${count(taken.rows)} documents that ${page.control} keeps, by what ${name} did with them.` + (taken.examples.length ? ` ${taken.examples.length} of those it dropped or changed can be read below, drawn by a hash of their id.` : "");
+    $("taken-note").textContent = (taken.of_control ? `The ${count(taken.rows)} documents that ${page.control} keeps, by what ${name} did with them.` : `No run made the corpus of ${page.control}, so documents cannot be matched: the ${count(taken.rows)} that came to the recipe of ${name}, by what it did with them.`) + (taken.examples.length ? ` ${taken.examples.length} of those it dropped or changed can be read below, drawn by a hash of their id.` : "");
     $("twins").hidden = !taken.examples.length;
     fill("twins-list", ...taken.groups.flatMap((group, g) => {
       const own = taken.examples.map((one, i) => [one, i]).filter(([one]) => one.group === g);
@@ -176,9 +177,9 @@
     const one = taken.examples[reading.document];
     if (!one) return;
     const group = taken.groups[one.group], changed = group.fate === "changed";
-    $("twins-sides").replaceChildren(make("div", {}, make("span", { class: "who" }, page.control), " keeps it", make("span", { class: "mono" }, ...visible(one.id))), make("div", {}, make("span", { class: "who out" }, name), ...visible(changed ? " keeps another text" : ` ${fateWords(group)}`)));
+    $("twins-sides").replaceChildren(make("div", {}, make("span", { class: "who" }, taken.of_control ? page.control : "input"), taken.of_control ? " keeps it" : "", make("span", { class: "mono" }, ...visible(one.id))), make("div", {}, make("span", { class: "who out" }, name), ...visible(changed ? " keeps another text" : ` ${fateWords(group)}`)));
     const more = one.pieces.filter(([kind]) => kind === "rest").map(([, n]) => make("span", { class: "more" }, `\n… ${count(Number(n))} more characters`));
-    $("twins-text").replaceChildren(...(changed ? hunks(one.pieces) : [make("div", { class: "alone" }, make("p", { dir: "auto" }, ...one.pieces.filter(([kind]) => kind === "same").flatMap(([, text]) => visible(text)), ...more))]));
+    $("twins-text").replaceChildren(...(changed ? hunks(one.pieces) : [make("div", { class: "alone" }, make("p", { dir: "auto" }, ...(one.chars ? one.pieces.filter(([kind]) => kind === "same").flatMap(([, text]) => visible(text)) : [make("span", { class: "more" }, "It has no text, or that was not kept (output.dropped).")]), ...more))]));
     $("twins-text").scrollTop = 0;
   }
 

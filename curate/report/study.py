@@ -74,9 +74,8 @@ def gather(folder: str) -> Page:
     names = sorted(answer.values, key=lambda name: name != answer.control)
     corpora = {name: corpus_of(place.arm(name), place.find) for name in names}
     for name, (corpus, facts) in corpora.items():
-        control = corpora[answer.control][1]
-        if name != answer.control and facts is not None and control is not None:
-            set_beside(corpus, facts, control)
+        if name != answer.control and facts is not None:
+            set_beside(corpus, facts, corpora[answer.control][1])
     matched = answer.matched()
     values = {matching: one.values for matching, one in matched.items()}
     found = comparisons(answer.verdicts, values, answer.control, answer.primary, answer.margin)

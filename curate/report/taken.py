@@ -1,12 +1,14 @@
 """What an arm took away from the control's corpus: documents that the control keeps and the arm drops or changes."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from curate.io.query import open_pair
 from curate.report import difference
 from curate.report.counts import columns_of, literal, rows_of
+from curate.report.documents import walk
 from curate.report.facts import Facts
 from curate.report.word_diff import Piece, word_diff
 
@@ -34,9 +36,10 @@ class Example(msgspec.Struct, kw_only=True):
 
 
 class Taken(msgspec.Struct, kw_only=True):
-    """The control's documents by what became of them in the arm."""
+    """The control's documents by what became of them in the arm; or, where they are not known, the arm's own input."""
 
-    rows: int  # that the control keeps
+    of_control: bool
+    rows: int  # that the control keeps; or that came in
     same: int
     groups: list[Group]
     added: int  # rows that the arm alone keeps
@@ -55,9 +58,37 @@ def taken(control: Facts, arm: Facts) -> Taken:
         ids.append([shown.id for shown in fate.sample])
     chosen = dict(_in_turn(ids))
     return Taken(
-        rows=found.rows["a"], same=found.same, groups=groups, added=sum(fate.rows for fate in found.only_b),
+        of_control=True, rows=found.rows["a"], same=found.same, groups=groups, added=sum(fate.rows for fate in found.only_b),
         examples=list(_examples(control, arm, groups, chosen)) if chosen else [],
     )  # fmt: skip
+
+
+def taken_of_input(arm: Facts) -> Taken:
+    """What the arm's own recipe dropped, for a control whose corpus no run made."""
+    ordered = sorted(arm.dropped.items(), key=lambda one: (-one[1], one[0]))
+    groups = [Group(fate=difference.DROPPED, stage=s, reason=r, rows=rows) for (s, r), rows in ordered]
+    samples = walk(arm, sample=SHOWN).samples
+    rows = [{row["id"]: row for row in samples.get(key, [])} for key, _ in ordered]
+    return Taken(
+        of_control=False, rows=arm.result.rows.in_ + arm.result.rows.made, same=arm.result.rows.kept, groups=groups, added=0,
+        examples=[_dropped(rows[group][i], group) for i, group in _in_turn([list(own) for own in rows])],
+    )  # fmt: skip
+
+
+def _dropped(row: Mapping[str, Any], group: int) -> Example:
+    chars = row.get("chars") or 0
+    return Example(
+        id=row["id"],
+        source=row.get("source") or "",
+        group=group,
+        chars=chars,
+        pieces=_start(row.get("text"), chars),
+    )
+
+
+def _start(text: str | None, chars: int) -> list[Piece]:
+    shown = [Piece("same", (text or "")[:TEXT_CHARS])]
+    return [*shown, Piece("rest", str(chars - TEXT_CHARS))] if chars > TEXT_CHARS else shown
 
 
 def _in_turn(ids: Sequence[Sequence[str]]) -> Iterator[tuple[str, int]]:
@@ -80,9 +111,7 @@ def _examples(
     }  # fmt: skip
     for i, group in chosen.items():
         name, chars, text = texts["a"][i]
-        pieces = [Piece("same", text or "")]
+        pieces = _start(text, chars or 0)
         if groups[group].fate == difference.CHANGED:
             pieces = word_diff(text or "", texts["b"][i][0] or "")
-        elif (chars or 0) > TEXT_CHARS:
-            pieces.append(Piece("rest", str(chars - TEXT_CHARS)))
         yield Example(id=i, source=name or "", group=group, chars=chars or 0, pieces=pieces)

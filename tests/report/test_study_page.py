@@ -137,6 +137,19 @@ def test_what_is_gone_is_said(folder: Path, tmp_path: Path) -> None:
         study.gather(str(tmp_path / "study"))
 
 
+def test_a_control_that_no_run_made(folder: Path, tmp_path: Path) -> None:
+    """The arm's own drops stand in for what it took away."""
+    shutil.copytree(folder, tmp_path / "study")
+    shutil.rmtree(tmp_path / "study/arms/raw")
+    ruled = study.gather(str(tmp_path / "study")).arms[1].corpus.taken
+    assert ruled is not None
+    assert (ruled.of_control, ruled.rows, ruled.same, len(ruled.examples)) == (False, 55, 46, 9)
+    assert [(g.reason, g.rows) for g in ruled.groups] == [
+        ("too_few_words", 5), ("too_many_hashes", 3), ("too_few_alpha_words", 1),
+    ]  # fmt: skip
+    assert any(HOSTILE in one.pieces[0].text for one in ruled.examples)
+
+
 def test_the_page_asks_for_nothing_that_a_study_does_not_write() -> None:
     from curate.eval.select import Statistics
     from curate.report import answer as read
