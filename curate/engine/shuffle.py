@@ -253,7 +253,7 @@ def _count_up_to(table: pa.Table, key: Sequence[str], bound: Bound) -> int:
         column = table[name].to_numpy()[begin:end]
         value = column.dtype.type(value)
         begin, end = (begin + int(np.searchsorted(column, value, side)) for side in ("left", "right"))
-    return end
+    return int(end)
 
 
 def key_ranges(rows: int, per_task: int) -> list[tuple[int, int]]:
