@@ -17,8 +17,8 @@ Method  `keep: first`: in run order the first of equal windows stays where it st
         earlier overlaps it; a repeat that overlaps its own first (rules of dashes) leaves that one whole.
         `remove: all`: all equal windows go, as in the authors' code. Spans shrink until they cut no character, with
         `snap: words` no word. Cuts may bring passages together that repeat again: a second run finds those
-Memory  `memory_mb` for the passages that one task compares, whatever the corpus. Disk: a third of the text, and up to four
-        times what may stand in it twice
+Memory  `memory_mb` for the passages that one task compares, whatever the corpus; without it three tenths of what a
+        worker's cap leaves. It changes no byte. Disk: a third of the text, and up to four times what may stand in it twice
 Differs the paper counts 50 tokens of BPE; `unit: tokens` counts those of `tokenizer`, or words, between which white space
         is not compared
 Fails   ConfigError for a length that is out of range, a tokenizer with `unit: bytes`, or `keep` with `remove`
@@ -61,7 +61,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     remove: Literal["all"] | None = None  # the first of equal passages goes as well
     snap: Literal["characters", "words"] = "characters"  # what no cut goes through
     min_chars: int = 1  # documents left with fewer characters by a cut are dropped; 0 keeps empty ones too
-    memory_mb: int = 256  # for what one task compares; a worker needs about 300 more
+    memory_mb: int | None = None  # for what one task compares; without it what a worker's cap allows
     keep_original: bool = False  # keep the old text in `substring_dedup_original`
 
     def __post_init__(self) -> None:
@@ -78,24 +78,27 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ConfigError("`tokenizer` needs `unit: tokens`", hint="leave it out, or count in tokens")
         if self.min_chars < 0:
             raise ConfigError("`min_chars` must not be below 0", hint="0 keeps every document")
-        if self.memory_mb < LEAST_MEMORY_MB:
-            raise ConfigError(f"`memory_mb` must be {LEAST_MEMORY_MB} or more", hint="leave it out for 256")
+        if self.memory_mb is not None and self.memory_mb < LEAST_MEMORY_MB:
+            raise ConfigError(
+                f"`memory_mb` must be {LEAST_MEMORY_MB} or more",
+                hint="leave it out for what --worker-memory-mb allows",
+            )
 
     @property
     def length(self) -> int:
         """Symbols of the shortest repeat."""
         return DEFAULT_LENGTH[self.unit] if self.min_length is None else self.min_length
 
-    @property
-    def search(self) -> Search:
-        """What the search for equal windows needs."""
+    def search(self, memory: int = 0) -> Search:
+        """What the search for equal windows needs; `memory` bytes where the recipe does not say."""
         symbol = np.uint8 if self.unit == "bytes" else np.uint64
-        return Search(self.length, symbol, self.remove == "all", self.memory_mb << 20)
+        least = max(memory, LEAST_MEMORY_MB << 20)
+        return Search(self.length, symbol, self.remove == "all", (self.memory_mb or 0) << 20 or least)
 
 
 def sketch(task: Task, inputs: Inputs, out: Out, config: Config) -> Mapping[str, int]:
     """Per unit: its passages by hash, without their text."""
-    search = config.search
+    search = config.search()
     for batch in inputs.batches():
         found = symbols_of(batch["text"], config.unit, config.tokenizer)
         table = passages(found.values, found.offsets, search.length, search.gram)
@@ -140,7 +143,7 @@ def collect(task: Task, inputs: Inputs, out: Out, config: Config) -> Mapping[str
 def compare(task: Task, inputs: Inputs, out: Out, config: Config) -> Mapping[str, int]:
     """Per range of hashes: the spans that go."""
     num = 0
-    for spans in repeated_spans(inputs.merged(), config.search, out.scratch):
+    for spans in repeated_spans(inputs.merged(), config.search(out.memory), out.scratch):
         out.write(spans)
         num += spans.num_rows
     return {"spans": num}
@@ -200,9 +203,8 @@ def _writes(config: Config) -> dict[str, pa.DataType]:
 
 def _notes(config: Config) -> list[str]:
     what = "all of them go" if config.remove else "the first in run order stays"
-    return [
-        f"repeats of {config.length} {config.unit} and more: {what}; one task compares within {config.memory_mb} MB"
-    ]
+    within = f"{config.memory_mb} MB" if config.memory_mb else "what --worker-memory-mb leaves"
+    return [f"repeats of {config.length} {config.unit} and more: {what}; one task compares within {within}"]
 
 
 substring_dedup = global_stage(

@@ -39,7 +39,8 @@ class Sink:
     """Collects what a phase writes."""
 
     def __init__(self, scratch=None):
-        self.scratch, self.tables, self.kept, self.dropped = scratch, [], [], []
+        self.scratch, self.memory = scratch, 1 << 28
+        self.tables, self.kept, self.dropped = [], [], []
 
     def write(self, table):
         self.tables.append(table)
@@ -286,6 +287,12 @@ def search_spans(rows, search, scratch):
         for order, begin, end in zip(*(spans[c].to_pylist() for c in spans.column_names), strict=True):
             gone[order] |= set(range(begin, end))
     return gone
+
+
+def test_a_task_compares_within_the_workers_share_unless_the_recipe_says():
+    assert Config().search(200 << 20).memory == 200 << 20
+    assert Config().search(1 << 20).memory == 32 << 20
+    assert Config(memory_mb=40).search(200 << 20).memory == 40 << 20
 
 
 @pytest.mark.parametrize("every", [False, True])
