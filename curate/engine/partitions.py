@@ -1,6 +1,6 @@
 """Kept rows of a unit under `lang=en/bucket=3/`, one part for each value that the unit holds.
 
-Rows wait, sorted by partition, in memory and above SPILL_BYTES on disk until the unit ends; then the parts are written
+Rows wait, sorted by partition, in memory and above a budget on disk until the unit ends; then the parts are written
 one after the other. So one file is open at a time whatever the number of partitions, memory is flat, and the rows of a
 part come in the order of the input whatever the batches.
 """
@@ -20,7 +20,6 @@ from curate.errors import ConfigError
 from curate.io import hive
 
 MAX_PARTITIONS = 1000  # of one unit
-SPILL_BYTES = 64 << 20
 
 Key = tuple[Any, ...]
 
@@ -39,13 +38,22 @@ OpenPart = Callable[[int, Mapping[str, Any], Mapping[str, pa.DataType]], Writer]
 
 
 class Partitions:
-    """Takes the kept rows of a unit; `open_part(number, values, types)` gives the writer of a partition."""
+    """Takes the kept rows of a unit; `open_part(number, values, types)` gives the writer of a partition.
+
+    `memory`: bytes of rows that wait at once.
+    """
 
     def __init__(
-        self, by: Sequence[str], unit: str, scratch: Path | None, keep_columns: bool, open_part: OpenPart
+        self,
+        by: Sequence[str],
+        unit: str,
+        scratch: Path | None,
+        keep_columns: bool,
+        open_part: OpenPart,
+        memory: int,
     ) -> None:
         self._by, self._unit, self._place, self._keep_columns = by, unit, scratch, keep_columns
-        self._open_part = open_part
+        self._open_part, self._memory = open_part, memory
         self._held: list[pa.RecordBatch] = []
         self._held_bytes = 0
         self._pieces: dict[Key, list[Callable[[], pa.RecordBatch]]] = {}
@@ -59,7 +67,7 @@ class Partitions:
         """Add rows."""
         self._held.append(batch)
         self._held_bytes += batch.nbytes
-        if self._held_bytes >= SPILL_BYTES:
+        if self._held_bytes >= self._memory:
             self._spill()
 
     def _spill(self) -> None:

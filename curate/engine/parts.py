@@ -161,12 +161,13 @@ class PartWriter:
 class UnitFiles:
     """All files of one unit under one attempt. `output` is the recipe's where they go there, None in the work store.
 
-    `columns` are those that are kept, all unless some are named; `says` goes into the metadata of the kept parts.
+    `columns` are those that are kept, all unless some are named; `says` goes into the metadata of the kept parts; of
+    partitions `memory` bytes of rows wait at once.
     """
 
     def __init__(
         self, folder: Folder, pass_index: int, unit: str, output: Output | None, columns: Sequence[str] = (),
-        says: Mapping[bytes, bytes] | None = None,
+        says: Mapping[bytes, bytes] | None = None, memory: int = 64 << 20,
     ) -> None:  # fmt: skip
         self.attempt = uuid.uuid4().hex[:12]
         self._folder, self._pass, self._unit = folder, pass_index, unit
@@ -174,18 +175,18 @@ class UnitFiles:
         self._columns, self._says = list(columns), dict(says or {})
         self._ending = _ENDINGS[output.format] if output else ".parquet"
         self._kept: PartWriter | Partitions = (
-            Partitions(
-                output.partition_by, unit, self._scratch(), self._ending != ".parquet", self._open_part
-            )
+            self._partitions(output, memory)
             if output and output.partition_by
             else self._writer("", f"part-{unit}{self._ending}", self._says)
         )
         self._dropped: dict[str, PartWriter] = {}
         self._quarantined: dict[str, list[Mapping[str, Any]]] = {}
 
-    def _scratch(self) -> Path | None:
-        # A kill leaves it where a resume cleans up.
-        return self._folder.local / TMP if self._folder.local else None
+    def _partitions(self, output: Output, memory: int) -> Partitions:
+        # A kill leaves the scratch folder where a resume cleans up.
+        scratch = self._folder.local / TMP if self._folder.local else None
+        whole = self._ending != ".parquet"
+        return Partitions(output.partition_by, self._unit, scratch, whole, self._open_part, memory)
 
     def _writer(self, tag: str, name: str, metadata: Mapping[bytes, bytes] | None = None) -> PartWriter:
         # dropped rows are looked at, not trained on: half of the time for an eighth more bytes

@@ -15,7 +15,7 @@ from curate.child import mark_row, peak_memory_bytes
 from curate.engine import journal, shape
 from curate.engine.flow import Flow
 from curate.engine.journal import Entry
-from curate.engine.limits import WORKER_MEMORY_MB
+from curate.engine.limits import WORKER_MEMORY_MB, phase_memory
 from curate.engine.parts import UnitFiles
 from curate.engine.plan import Pass, Plan, schema_after
 from curate.errors import DataError, StageError
@@ -278,7 +278,8 @@ class LinkRun:
             return UnitFiles(folder, self.one.index, name, None)
         schema = shape.written(output, self.plan.input_schema(), self.flow.schema)
         columns = [] if output.columns == "all" else schema.names
-        return UnitFiles(folder, self.one.index, name, output, columns, shape.metadata(self.plan.recipe))
+        says, memory = shape.metadata(self.plan.recipe), phase_memory(self.job.cap_mb).sort
+        return UnitFiles(folder, self.one.index, name, output, columns, says, memory)
 
     def run(self, stream: Iterator[Any], apply: "Callable[[LinkRun], None] | None") -> bool:
         """Push rows until the unit or link ends; True when a link ended and the stream goes on."""

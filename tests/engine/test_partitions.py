@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import curate
-from curate.engine import partitions
+from curate.engine import limits, unit
 from curate.errors import ConfigError
 from curate.io import hive
 from curate.io.files import Folder
@@ -114,7 +114,8 @@ def test_two_workers_and_any_batches_give_the_same_bytes(made, monkeypatch):
     expected = checksums(made / "out")
     curate.run(recipe(made, "two", partition_by=["lang", "day"]), workers=2)
     assert checksums(made / "two") == expected
-    monkeypatch.setattr(partitions, "SPILL_BYTES", 50_000)  # 10 and more pieces on disk for each unit
+    memory = limits.PhaseMemory(50_000, 0)  # 10 and more pieces on disk for each unit
+    monkeypatch.setattr(unit, "phase_memory", lambda cap_mb: memory)
     monkeypatch.setattr(run.Pool, "run", _here)
     again = from_tree(Tree(recipe(made, "small", partition_by=["lang", "day"]), "recipe"))
     run.run(again, workers=1, batch_rows=100)
