@@ -43,7 +43,7 @@ def of_arms(study: Study, folder: Path, pools: Mapping[str, Pool]) -> dict[str, 
     """Costs by arm, of those whose corpus says what it cost."""
     found = {}
     for name, arm in study.arms.items():
-        made = of_corpus(_corpus(arm, folder / "arms" / name))
+        made = None if arm.is_tokens else of_corpus(_corpus(arm, folder / "arms" / name))
         if made is not None:
             found[name] = at_target(made, study.target, pools) if study.target else made
     return found

@@ -75,6 +75,8 @@ def test_an_arm_that_was_not_made_here_costs_nothing_known(tmp_path, monkeypatch
     found = cost.of_arms(study, Path("out"), POOLS)
     assert list(found) == ["raw"]
     assert found["raw"].target_share == 0
+    Path("made/part-00000.arrow").touch()  # tokenizing is no curation
+    assert cost.of_arms(study, Path("out"), POOLS) == {}
 
 
 @pytest.mark.slow  # a worker opens torch
