@@ -171,6 +171,8 @@ def heldout(
     say(
         f"left out   {held.left_out:,} of {held.corpus_documents:,} documents of the corpus, themselves among them"
     )
+    if held.unread:
+        say(f"not read   {len(held.unread):,} rows, {cell(held.unread[0])} the first; no run keeps them")
     say(f"output     {output}")
     say(f"next       curate tokenize {cell(corpus[0])} --leave-out {output} -o tokens/ --tokenizer FOLDER")
 

@@ -11,11 +11,13 @@ from curate.io.inputs import Input, LinkEnd, input_schema, list_files, read, sca
 UNIT_BYTES = 256 << 20
 
 
-def documents(given: Input, columns: tuple[str, ...] = ()) -> Iterator[pa.RecordBatch]:
+def documents(
+    given: Input, columns: tuple[str, ...] = (), unread: list[str] | None = None
+) -> Iterator[pa.RecordBatch]:
     """Batches with `id`, `text` and the named columns, in the order of the input; a null text is '' here.
 
     Ids are those that a run over the same input gives. ConfigError where a column is not there, DataError for a row
-    that cannot be read.
+    that cannot be read, unless `unread` takes its place and the reason.
     """
     root, files = list_files(given, Path("."))
     schema = input_schema(root, files, given)
@@ -26,7 +28,7 @@ def documents(given: Input, columns: tuple[str, ...] = ()) -> Iterator[pa.Record
     taken = list(dict.fromkeys(("id", "text", *columns)))
     for file in files:
         slices = scan(file, given, schema, UNIT_BYTES, None).slices
-        for batch in read(root, slices, given, schema, _Unread(file.path)):
+        for batch in read(root, slices, given, schema, _Unread(file.path, unread)):
             if not isinstance(batch, LinkEnd):
                 yield batch.select(taken)
 
@@ -34,13 +36,16 @@ def documents(given: Input, columns: tuple[str, ...] = ()) -> Iterator[pa.Record
 class _Unread:
     """A set that is scored is read whole or not at all; rows without text hold no bytes to score."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, path: str, unread: list[str] | None) -> None:
+        self._path, self._unread = path, unread
 
     def quarantine(self, *, id: str, source: str, offset: int, reason: str, error: str, raw: bytes) -> None:
-        if reason != "null_text":
+        if reason == "null_text":
+            return
+        if self._unread is None:
             what = f"a row of the held-out set cannot be read ({reason}): {error}"
             raise DataError(what, where=f"{self._path}:{offset}", hint="mend the row, or take it out")
+        self._unread.append(f"{self._path}:{offset}: {reason}")
 
     def skip(self, reason: str, count: int = 1) -> None:
         pass

@@ -53,6 +53,7 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     domains: dict[str, int]
     corpus_documents: int  # with text
+    unread: list[str] = []  # rows that cannot be read, which no run keeps: file, offset, reason
     left_out: int  # documents of the corpus that every arm leaves out
     set_hash: str  # xxh3-128 over ids and texts, as in eval.json
     leave_out_hash: str  # the same over the sorted ids
@@ -79,7 +80,8 @@ def hold_out(
     rule = {"threshold": threshold}
     with TemporaryDirectory(prefix=f".{place.name}-", dir=place.parent) as made:
         scratch = Path(made)
-        drawn, count = _laid_down(given, scratch, documents, by, seed)
+        unread: list[str] = []
+        drawn, count = _laid_down(given, scratch, documents, by, seed, unread)
         chosen = read_set(of) if of else pa.Table.from_batches(drawn)
         _beside(chosen, scratch)
         left = _near(scratch, rule, workers)
@@ -89,7 +91,7 @@ def hold_out(
         sizes = pc.sum(pc.binary_length(chosen["text"].cast(pa.large_binary()))).as_py() or 0
         held = Held(
             corpus=list(corpus), by=by, seed=seed, asked=documents, rule=rule, documents=chosen.num_rows,
-            bytes=sizes, domains=_domains(chosen, by), corpus_documents=count, left_out=left.num_rows,
+            bytes=sizes, domains=_domains(chosen, by), corpus_documents=count, left_out=left.num_rows, unread=unread,
             set_hash=_digest(chosen["id"].to_pylist(), chosen["text"].to_pylist()),
             leave_out_hash=_digest(left["id"].to_pylist()),
         )  # fmt: skip
@@ -149,7 +151,7 @@ def left_out(folder: str) -> set[str]:
 
 
 def _laid_down(
-    given: Input, scratch: Path, documents: int, by: str | None, seed: int
+    given: Input, scratch: Path, documents: int, by: str | None, seed: int, unread: list[str]
 ) -> tuple[list[pa.RecordBatch], int]:
     """Write ids and texts of the corpus; returns the documents drawn, and how many have text."""
     there = columns(given.paths, given.id)
@@ -158,7 +160,7 @@ def _laid_down(
     (scratch / "docs").mkdir()
     schema = pa.schema({"id": pa.string(), "text": pa.large_string()})
     with pq.ParquetWriter(scratch / "docs/1-corpus.parquet", schema, compression="zstd") as writer:
-        for batch in _with_text(given, taken):
+        for batch in _with_text(given, taken, unread):
             writer.write_batch(batch.select(["id", "text"]).cast(schema))
             count += batch.num_rows
             draw.add(batch, by, seed)
@@ -167,8 +169,8 @@ def _laid_down(
     return draw.rows(), count
 
 
-def _with_text(given: Input, taken: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
-    for batch in documents(given, taken):
+def _with_text(given: Input, taken: tuple[str, ...], unread: list[str]) -> Iterator[pa.RecordBatch]:
+    for batch in documents(given, taken, unread):
         kept = batch.filter(pc.greater(pc.binary_length(batch["text"].cast(pa.large_binary())), 0))
         if kept.num_rows:
             yield kept

@@ -156,3 +156,19 @@ def test_a_list_for_a_corpus_without_ids_names_its_rows_as_a_run_does(corpus, tm
     assert left_out(str(tmp_path / "list")) == {
         named[place] for place, (id_, _, _) in enumerate(rows) if id_ in held
     }
+
+
+def test_a_row_that_cannot_be_read_is_told_and_stops_nothing(corpus, tmp_path) -> None:
+    """No run keeps it, so nobody trains on it; of a set that is scored it is an error."""
+    from curate.eval.corpus import documents
+    from curate.io.inputs import Input
+
+    rows = rows_of({"web": 6})
+    lines = [json.dumps({"id": id_, "text": said}).encode() for id_, said, _ in rows]
+    (tmp_path / "dirty.jsonl").write_bytes(b"\n".join([*lines[:3], b"{no json", *lines[3:]]) + b"\n")
+    found = hold_out([str(tmp_path / "dirty.jsonl")], str(tmp_path / "set"), documents=2, id="id", workers=1)
+    assert (found.corpus_documents, found.documents) == (6, 2)
+    assert len(found.unread) == 1
+    assert found.unread[0].startswith(f"{tmp_path / 'dirty.jsonl'}:")
+    with pytest.raises(DataError, match="cannot be read"):
+        list(documents(Input(path=str(tmp_path / "dirty.jsonl"), id="id")))

@@ -111,6 +111,12 @@ def test_tokens_that_hold_them_are_refused(held, work, capsys, monkeypatch) -> N
         arms.check_arm(asked, Path("out"), "raw")
     assert refused.value.where == "out/arms/raw/tokens"
     assert any(f"`{id_}` first" in refused.value.what for id_ in held)
+    given = study(raw=Arm(dataset="out/arms/raw/tokens"), other=Arm(dataset="other.parquet"))
+    with pytest.raises(
+        ConfigError, match="hold 3 documents"
+    ) as again:  # given as tokens: by the ids of the set
+        arms.check_arm(given, Path("out"), "raw")
+    assert "--leave-out" in again.value.hint
 
 
 def test_a_set_of_an_arms_own_is_refused(held) -> None:
