@@ -95,8 +95,26 @@ def compared(study: Study, folder: Path, store: Path, done: Sequence[Scored]) ->
         for arm, one in study.arms.items() if one.is_tokens
     ]  # fmt: skip
     return Compared(
-        taken, common, {**judged.refused, **seen_whole}, empty, judged.statistics, [*said, *measurable.notes(judged)]
+        taken, common, {**judged.refused, **seen_whole}, empty, judged.statistics, [*said, *_counted(common, wanted), *measurable.notes(judged)]
     )  # fmt: skip
+
+
+def _counted(common: Common, wanted: Sequence[str]) -> list[str]:
+    """Of each task that items left: in how many corpora, and the scores with them."""
+    said = []
+    for task, count in common.left_out.items():
+        if not count:
+            continue
+        arms = ", ".join(f"{arm} {tasks[task]:,}" for arm, tasks in common.contaminated.items())
+        full = [
+            f"{metric} of " + ", ".join(f"{arm} {scores[metric]:.4f}" for arm, scores in common.full.items())
+            for metric in wanted if metric.partition(":")[0] in (task, "core")
+        ]  # fmt: skip
+        with_them = f"; with them {'; '.join(full)}" if full else ""
+        said.append(
+            f"{count:,} items of `{task}` are in corpora ({arms}) and left every arm's score{with_them}"
+        )
+    return said
 
 
 def judge(verdict: Verdict, refused: Mapping[str, str]) -> Verdict:

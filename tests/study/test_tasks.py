@@ -103,6 +103,10 @@ def test_arms_are_compared_on_items_that_none_has_seen(place: Path) -> None:
     assert (verdict.verdict, verdict.note) == ("better", "")
     assert found.tasks["quiz"].above_chance is not None
     assert "tasks were judged on the study's own runs of the control, 3 seeds" in " ".join(found.notes)
+    assert (
+        "2 items of `quiz` are in corpora (raw 1, clean 2) and left every arm's score; "
+        "with them quiz of raw 0.6250, clean 0.8250" in found.notes
+    )
 
 
 def test_noise_of_items_stands_by_itself(place: Path) -> None:
