@@ -114,9 +114,9 @@ def source_steps(study: Study, folder: Path, arm: str) -> list[Step]:
     """Make the tokens of each source of an arm, where the study holds the mixture of sources."""
     if study.kind != "stage_by_stage":
         return []
-    files = [flag for file in study.arms[arm].stages for flag in ("--stages", file)]
+    store = ("--store", str(folder.parent / ".curate"))
     return [
-        Step(("run", str(recipe), *files, "--quiet"), str(target / "_curate/manifest.json"))
+        Step(("run", str(recipe), *store, "--quiet"), str(target / "_curate/manifest.json"))
         for target, recipe in sources.recipes(study, folder, arm).items()
     ]
 
