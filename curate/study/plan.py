@@ -28,9 +28,12 @@ from curate.recipe.tree import Tree, parse
 from curate.study import verdict
 from curate.study.verdict import Matching
 
-# commands that make what a study needs -> the last file that each writes
 BASE, ALL = "base", "all"  # control of a microanneal, of a study stage by stage
-MAKERS = {"run": "_curate/manifest.json", "fit": "fitted.json", "eval": "heldout.json"}
+# commands that make what a study needs -> the last file that each writes
+MAKERS = {
+    "run": "_curate/manifest.json", "tokenize": "_curate/manifest.json", "fit": "fitted.json", "eval": "heldout.json",
+    "train": "final/config.json",
+}  # fmt: skip
 
 
 class Arm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
