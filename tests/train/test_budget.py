@@ -17,11 +17,11 @@ from curate.train.loop import records
 from curate.train.packing import Packer, Pick
 from curate.train.tokens import Tokens
 
-CONTEXT, BATCH, BUDGET = 16, 4, 3000
+CONTEXT, BATCH, BUDGET = 16, 4, 1500
 STEP = CONTEXT * BATCH
 TINY = [
     "width=16", "layers=1", "heads=2", "kv_heads=1", f"context={CONTEXT}", f"batch={BATCH}", "lr=0.01",
-    "checkpoint_every=20", "device=cpu", "precision=fp32", "threads=1",
+    "checkpoint_every=10", "device=cpu", "precision=fp32", "threads=1",
 ]  # fmt: skip
 
 
@@ -38,7 +38,7 @@ def with_prefix(number: int) -> dict[str, Any]:
 
 @pytest.fixture
 def tokens(token_dataset) -> Path:
-    return token_dataset(**with_prefix(600))
+    return token_dataset(**with_prefix(300))
 
 
 @pytest.mark.parametrize("packing", ["chunk", "complete", "best_fit"])
@@ -77,7 +77,7 @@ def test_a_killed_run_goes_on_to_the_bit(tokens: Path, tmp_path: Path) -> None:
         pass
 
     def kill(record: dict[str, Any]) -> None:
-        if record["step"] == 33:
+        if record["step"] == 17:
             raise Killed
 
     how = given("count=loss", "packing=best_fit", "phases=[{start: 0.6, metadata: none}]")
@@ -92,7 +92,7 @@ def test_a_killed_run_goes_on_to_the_bit(tokens: Path, tmp_path: Path) -> None:
 
 
 def test_all_there_is_can_be_asked_for_and_no_more(tokens: Path, tmp_path: Path) -> None:
-    data = with_prefix(600)
+    data = with_prefix(300)
     there = sum(len(d) - 4 + 1 for d in data["documents"] if d)
     found = run.train([tokens], tmp_path / "out", given("count=loss", tokens=there))
     assert there - STEP < found.data["loss_tokens"] <= there

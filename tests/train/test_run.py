@@ -375,12 +375,12 @@ def test_harder_data_are_no_divergence(token_dataset, tmp_path: Path) -> None:
 
 def test_a_rate_far_too_high_ends_the_run(token_dataset, tmp_path: Path) -> None:
     data = token_dataset(documents(3, 2000))
-    how = given("lr=10", "schedule.kind=constant", "schedule.warmup=0", steps=250)
+    how = given("lr=10", "schedule.kind=constant", "schedule.warmup=0", steps=130)
     with pytest.raises(Diverged, match="the loss stays above"):
         run.train([data], tmp_path / "out", how)
     said = json.loads((tmp_path / "out/train.json").read_text())
     assert (said["status"], len(records(tmp_path / "out"))) == ("diverged", 119)
-    free = given("lr=10", "schedule.kind=constant", "schedule.warmup=0", "divergence=0", steps=250)
+    free = given("lr=10", "schedule.kind=constant", "schedule.warmup=0", "divergence=0", steps=130)
     assert run.train([data], tmp_path / "free", free).status == "complete"
 
 
