@@ -224,7 +224,7 @@ def run_phase(plan: Plan, one: Pass, job: Job) -> Entry:
 
 
 def run_merge(plan: Plan, one: Pass, job: Job) -> Entry:
-    """One task of a merging round: at most 64 record files of a pass into one."""
+    """One task of a merging round: record files of a pass into one."""
     key = plan.recipe.steps[one.step].spec().phases[one.phase].key or ()
 
     def body(writer: shuffle.SortedWriter, _: Path) -> Mapping[str, int]:

@@ -170,7 +170,7 @@ def units_of(plan: Plan, run: str, one: Pass) -> list[str]:
 
 
 def records_of(plan: Plan, run: str, one: Pass) -> Folder:
-    """Folder with at most 64 record files of a phase. DataError where the work store has lost them."""
+    """Folder with few enough record files of a phase. DataError where the work store has lost them."""
     folder, rounds = pass_folder(plan, run, one), 0
     if not folder.exists(MANIFEST):
         raise DataError(
@@ -179,7 +179,7 @@ def records_of(plan: Plan, run: str, one: Pass) -> Folder:
         )
     while sum(name.endswith(".parquet") for name in folder.names()) > shuffle.MAX_FILES:
         rounds += 1
-        folder = Folder(f"{pass_folder(plan, run, one).path}-merge{rounds}")
+        folder = Folder(f"{pass_folder(plan, run, one).path}-merge{rounds}by{shuffle.MAX_FILES}")
     return folder
 
 

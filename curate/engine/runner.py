@@ -150,7 +150,7 @@ class Runner:
         return journal.units_done(pass_folder(self.plan, self.run, self.plan.passes[one.source]))
 
     def _records(self, one: Pass) -> str:
-        """Folder with at most 64 record files to read; merges the files of the phase before until that holds."""
+        """Folder with few enough record files to read; merges the files of the phase before until that holds."""
         if one.reads < 0:
             return ""
         reads = self.plan.passes[one.reads]
@@ -158,7 +158,9 @@ class Runner:
         round_number = 0
         while len(names := [n for n in folder.names() if n.endswith(".parquet")]) > shuffle.MAX_FILES:
             round_number += 1
-            target = Folder(f"{pass_folder(self.plan, self.run, reads).path}-merge{round_number}")
+            target = Folder(
+                f"{pass_folder(self.plan, self.run, reads).path}-merge{round_number}by{shuffle.MAX_FILES}"
+            )
             with self._turn(target):
                 if journal.heal(target) or not target.exists(MANIFEST):
                     self._merge(reads, folder, names, target)
@@ -166,7 +168,7 @@ class Runner:
         return folder.path
 
     def _merge(self, reads: Pass, folder: Folder, names: list[str], target: Folder) -> None:
-        """One round: groups of at most 64 record files into one file each."""
+        """One round: groups of record files into one file each."""
         journal.resume(target)
         done = set(journal.units_done(target))
         groups = [tuple(names[i : i + shuffle.MAX_FILES]) for i in range(0, len(names), shuffle.MAX_FILES)]

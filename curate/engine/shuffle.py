@@ -1,7 +1,7 @@
 """Sorted record files between the phases of a global stage.
 
 Each task writes one Parquet file sorted by the phase's key; the statistics of its small row groups are the range
-index. A later task merges the rows of one range of the first key column out of at most 64 such files, holding one
+index. A later task merges the rows of one range of the first key column out of at most MAX_FILES such files, holding one
 row group of each. Key columns are integers, the first uint64.
 """
 
@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-MAX_FILES = 64  # merged at once; more are merged in rounds
-ROW_GROUP_BYTES = 256 << 10  # of up to 64 files one is held: small, so that memory is flat
+MAX_FILES = 32  # merged at once; more are merged in rounds
+ROW_GROUP_BYTES = 256 << 10  # one is held of each file: small, so that memory is flat
 RUN_BYTES = 64 << 20  # sorted in memory at once, unless said otherwise
 STEP_BYTES = 2 << 20  # merged, or taken into order, at a time: it stands in memory three times
 U64_MAX = 2**64 - 1

@@ -177,7 +177,7 @@ def test_records_merged_in_rounds_drop_the_same(tmp_path, monkeypatch):
     run(recipe_of(tmp_path, "plain", [{"exact_dedup": {}}], unit_mb=1), workers=1)
     monkeypatch.setattr("curate.engine.shuffle.MAX_FILES", 2)
     run(recipe_of(tmp_path, "rounds", [{"exact_dedup": {}}], **keys), workers=1)
-    merged = sorted((tmp_path / "store").rglob("*-merge1/records-*.parquet"))
+    merged = sorted((tmp_path / "store").rglob("*-merge1by2/records-*.parquet"))
     assert len(merged) == 3
     merged[0].write_bytes(merged[0].read_bytes()[:-100])
     run(recipe_of(tmp_path, "again", [{"exact_dedup": {}}, {"token_count": {}}], **keys), workers=1)
