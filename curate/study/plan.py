@@ -226,11 +226,10 @@ def load(file: str) -> Study:
     if isinstance(tree.root, dict):
         _fill_arms(tree.root)
     found: Study = convert(tree.root, Study, (), tree)
-    missing = [
-        arm.recipe or arm.dataset for arm in found.arms.values() if not _is_there(arm.recipe or arm.dataset)
-    ]
-    named = {found.tokenizer, found.suite, *filter(None, [found.checkpoint])} - found.make.keys()
-    missing += [path for path in sorted(named) if not _is_there(path)]
+    named = [arm.recipe or arm.dataset for arm in found.arms.values()]
+    named += [path for path in (found.tokenizer, found.suite, found.checkpoint) if path]
+    made = [path for path in named if any(Path(path).is_relative_to(folder) for folder in found.make)]
+    missing = [path for path in named if path not in made and not _is_there(path)]
     if missing:
         raise ConfigError(
             f"`{missing[0]}` is not there", where=file, hint="paths start from the current folder"

@@ -111,3 +111,15 @@ def test_what_is_wrong_with_a_microanneal(tmp_path, monkeypatch, old, new, says)
     Path("study.yaml").write_text(STUDY.replace(old, new))
     with pytest.raises(ConfigError, match=says):
         plan.load("study.yaml")
+
+
+def test_what_is_made_need_not_be_there_yet(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("corpus", "suite.yaml"):
+        Path(name).touch()
+    make = "make: {base: tokenize corpus --tokenizer t, big: train base}\n"
+    Path("study.yaml").write_text(STUDY + make)
+    assert plan.load("study.yaml").checkpoint == "big/step-00000010"
+    Path("study.yaml").write_text(STUDY + make.replace(", big: train base", ""))
+    with pytest.raises(ConfigError, match="`big/step-00000010` is not there"):
+        plan.load("study.yaml")
