@@ -65,7 +65,7 @@ def test_a_study_from_corpora_to_verdicts_is_worked_off_once(project):
     (project / "turned.yaml").write_text(STUDY.replace("control: plain", "control: other"))
     turned = curate("ablate", "turned.yaml", "-o", "out/two", "--json")  # its runs are there already
     assert "curate train" not in turned.stderr
-    assert "curate eval" not in turned.stderr
+    assert "curate eval out" not in turned.stderr
     mirrored = json.loads(turned.stdout)["verdicts"][0]
     assert mirrored["difference"] == pytest.approx(-found["verdicts"][0]["difference"])
 
