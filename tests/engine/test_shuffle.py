@@ -61,6 +61,21 @@ def test_by_hand(tmp_path):
     assert rows_of(merge([first, second], KEY, low=6)) == []
 
 
+def test_a_merge_gives_out_small_tables_and_few_of_them(tmp_path, monkeypatch):
+    """Whether the keys of the files lie among each other or one file after the other."""
+    monkeypatch.setattr(shuffle, "STEP_BYTES", shuffle.ROW_GROUP_BYTES)
+    for spread in (1, 10**9):
+        files = [
+            sorted_file([table_of([(n * 8 + f * spread, 0) for n in range(20_000)])], tmp_path)
+            for f in range(8)
+        ]
+        sizes = [table.num_rows for table in merge(files, KEY)]
+        group = pq.ParquetFile(files[0]).metadata.row_group(0).num_rows
+        assert sum(sizes) == 160_000
+        assert max(sizes) <= 2 * group
+        assert len(sizes) < (2 if spread == 1 else 12) * 160_000 / group
+
+
 def test_nothing_written_is_no_file(tmp_path):
     assert sorted_file([], tmp_path).getvalue() == b""
     assert rows_of(merge([], KEY)) == []
@@ -75,6 +90,7 @@ def test_a_merge_is_a_sort(tmp_path_factory, files, cut, bounds):
     sinks, expected, start = [], [], 0
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shuffle, "ROW_GROUP_BYTES", 150)
+        patch.setattr(shuffle, "STEP_BYTES", 300)  # a few records of each file
         patch.setattr(shuffle, "RUN_BYTES", 100)  # a run after every few records ...
         patch.setattr(shuffle, "MAX_FILES", 3)  # ... so that runs are merged in rounds
         for number, records in enumerate(files):
