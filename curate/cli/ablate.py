@@ -63,6 +63,7 @@ def ablate(
 
     _need("torch", "transformers", "lm_eval", "scipy")
     found = plan.load(study)
+    _check_metrics(found)
     runs = Path(store) if store else Path(output).parent / ".curate" / "runs"
     talk = (lambda text: None) if quiet else say
     _make(found, Path(output), talk)
@@ -72,7 +73,7 @@ def ablate(
         added = confirming.record(found, Path(output), study)
         talk(f"added to {added}")
         return (
-            print_json({"schema": "curate.ablate/1", "status": "ok", "exit": 0, "results": added})
+            print_json({"schema": "curate.ablate/1", "status": "ok", "exit": 0, "results": str(added)})
             if as_json
             else None
         )
@@ -94,6 +95,14 @@ def _need(*libraries: str) -> None:
         raise ConfigError(
             f"a study needs {', '.join(missing)}", hint='pip install "curate[train,eval,study]"'
         )
+
+
+def _check_metrics(study: "Study") -> None:
+    """Before any training; a suite that `make` makes is looked at when it is there."""
+    from curate.study.scores import check_metrics
+
+    if Path(study.suite).exists() or not study.suite.endswith((".yaml", ".yml")):
+        check_metrics(study.suite, study.all_metrics())
 
 
 def _make(study: "Study", folder: Path, talk: Any) -> None:

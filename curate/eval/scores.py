@@ -94,6 +94,8 @@ def read(folder: str) -> Scores:
     step = int(named[1]) if named else int(training["steps"])
     scale = {key: settings[key] for key in ("size", "tokens", "context", "batch")}
     shared = {key: value for key, value in settings.items() if key != "seed"}
+    if shared.get("subset"):  # which documents it draws goes by the seed
+        shared["subset"] = {key: value for key, value in shared["subset"].items() if key != "seed"}
     return Scores(
         folder=folder, suite=said["suite"], corpus=_canonical([training["datasets"], shared]), scale=_canonical(scale),
         seed=int(settings["seed"]), step=step, tokens=step * int(settings["batch"]) * int(settings["context"]),

@@ -35,11 +35,13 @@ class Lost(msgspec.Struct, frozen=True):
 
 
 class Look(msgspec.Struct, frozen=True):
-    """Once verdicts were made: after so many seeds of so many planned, at this alpha."""
+    """Once verdicts were made: after so many seeds of so many planned, at this alpha, by which plan and seeds."""
 
     seeds: int
     planned: int
     alpha: float
+    plan: str = ""
+    first_seed: int = 0
 
 
 class RunFolder(msgspec.Struct, frozen=True):
@@ -104,7 +106,7 @@ def answer(
         matching: _matched(study, done, matching, earlier_of[matching]) for matching in study.matchings
     }
     seeds = _fewest_seeds(study, done, diverged)
-    alpha = _spent(looks, seeds, planned, study.alpha)
+    alpha = _spent(looks, Look(seeds, planned, study.alpha, plan_of(study), study.first_seed))
     found = verdicts(
         {matching: one.values for matching, one in matched.items()},
         study.control,
@@ -121,7 +123,7 @@ def answer(
         verdicts=[tasks.judge(_with_tokens(one, matched, study.control), compared.refused) for one in found], looks=looks,
         common=compared.common, tasks=compared.tasks, noise=tasks.noise(study, folder, compared),
         runs=_folders(study, done), diverged=list(diverged), target=study.target, pools=dict(pools),
-        notes=[*_notes(study, seeds, planned, alpha, earlier_of[study.matchings[0]]), *_told(done), *compared.notes, *kinds.notes(study, folder)],
+        notes=[*_notes(study, seeds, planned, alpha, earlier_of[study.matchings[0]]), *_unequal(study, done), *_told(done), *compared.notes, *kinds.notes(study, folder)],
         output=str(into), cost=of_arms(study, folder, pools), plan=plan_of(study), first_seed=study.first_seed, confirms=confirms,
     )  # fmt: skip
     into.mkdir(exist_ok=True)
@@ -142,14 +144,14 @@ def _fewest_seeds(study: Study, done: Sequence[Scored], diverged: Sequence[Lost]
     return min(sum(one[:2] == (m, arm) for one in set(over)) for m in study.matchings for arm in study.arms)
 
 
-def _spent(looks: list[Look], seeds: int, planned: int, alpha: float) -> float:
-    """What this look may spend; it is added to the others, unless it is one of them."""
+def _spent(looks: list[Look], now: Look) -> float:
+    """What this look may spend of its alpha; it is added to the others, unless it is one of them."""
     for look in looks:
-        if (look.seeds, look.planned) == (seeds, planned):
+        if msgspec.structs.replace(look, alpha=now.alpha) == now:
             return look.alpha
-    left = alpha - sum(look.alpha for look in looks)  # less, once the plan was made longer
-    spent = min(alpha_left(seeds, planned, [one.seeds for one in looks], alpha), left)
-    looks.append(Look(seeds, planned, spent))
+    left = now.alpha - sum(look.alpha for look in looks)  # less, once the plan was changed
+    spent = min(alpha_left(now.seeds, now.planned, [one.seeds for one in looks], now.alpha), max(left, 0.0))
+    looks.append(msgspec.structs.replace(now, alpha=spent))
     return spent
 
 
@@ -159,7 +161,10 @@ def _earlier(study: Study, store: Path, done: Sequence[Scored], matching: Matchi
         return dict.fromkeys(study.all_metrics(), Spread(0.0, 0))
     own = {Path(one.run.folder).name for one in done}
     suite = Path(runs[0].run.steps[1].done).parent.name
-    return earlier(store, suite, study.all_metrics(), scale_of(runs[0].training["settings"]), own).spreads
+    scales = {scale_of(one.training["settings"]) for one in runs}
+    if len(scales) > 1:  # what varies alike with one arm does not with another
+        return dict.fromkeys(study.all_metrics(), Spread(0.0, 0))
+    return earlier(store, suite, study.all_metrics(), scales.pop(), own).spreads
 
 
 def _matched(
@@ -231,6 +236,23 @@ def _notes(study: Study, seeds: int, planned: int, alpha: float, earlier: dict[s
     if df:
         notes.append(f"spread of seeds pooled with {df} degrees of freedom of earlier runs")
     return notes
+
+
+def _unequal(study: Study, done: Sequence[Scored]) -> list[str]:
+    """What a study without a target did not hold equal."""
+    if study.target is not None or not done:
+        return []
+    said = []
+    learned = [int(one.training["data"]["loss_tokens"]) for one in done]
+    if max(learned) > 1.01 * min(learned):
+        said.append(
+            f"from {min(learned):,} to {max(learned):,} tokens in the loss: `train: {{count: loss}}` makes them equal"
+        )
+    repeated = {one.run.arm: max(one.training["data"]["epochs"].values()) for one in done}
+    if max(repeated.values()) > 1.01:
+        epochs = ", ".join(f"{arm} {number:.2g}" for arm, number in sorted(repeated.items()))
+        said.append(f"arms repeat their data ({epochs} epochs): a `target` compares them both ways")
+    return said
 
 
 def _told(done: Sequence[Scored]) -> list[str]:

@@ -7,6 +7,7 @@ same plan, seeds that no run of it had, looks and alpha of its own.
 import datetime
 import re
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import msgspec
 from curate.engine.fingerprints import digest_of
 from curate.errors import ConfigError
 from curate.study.plan import Study
+from curate.study.runs import suite_name
 
 ANSWER = "study.json"
 CONFIRM = "confirm"  # folder in the study's own
@@ -29,8 +31,10 @@ _COLUMNS = ("arm", "metric", "matching", "seeds", "unique tokens", "difference",
 
 
 def plan_of(study: Study) -> str:
-    """Names everything in a study file but the seeds that it begins with."""
-    return digest_of("study", {**msgspec.to_builtins(study), "first_seed": None})[:16]
+    """Names everything in a study file but the seeds that it begins with, and what it scores on."""
+    return digest_of(
+        "study", {**msgspec.to_builtins(study), "first_seed": None, "scored": suite_name(study)}
+    )[:16]
 
 
 def fresh(study: Study, folder: Path, file: str) -> Study:
@@ -59,6 +63,11 @@ def record(study: Study, folder: Path, file: str, results: Path = RESULTS) -> Pa
     if there is None or not _is_complete(there, study):
         raise ConfigError("nothing is recorded before the confirm run is complete", hint=f"first: {command}")
     _check_plan(there, study, command)
+    if any(one["alpha"] <= 0 for one in there["verdicts"]):
+        raise ConfigError(
+            "the confirm run was looked at again after its plan was over: no alpha is left for that look",
+            hint="a study in a new folder, with another `first_seed`",
+        )
     entry = _entry(there, f"{command} --record")
     wrong = faults(entry)
     if wrong:
@@ -109,7 +118,8 @@ def _answer(folder: Path) -> dict[str, Any] | None:
 
 
 def _is_complete(answer: Mapping[str, Any], study: Study) -> bool:
-    return any(look["seeds"] >= study.seeds for look in answer["looks"])
+    over = Counter((run["matching"], run["arm"]) for run in [*answer["runs"], *answer["diverged"]])
+    return all(over[way, arm] >= len(study.seeds_of(arm)) for way in study.matchings for arm in study.arms)
 
 
 def _check_plan(answer: Mapping[str, Any], study: Study, command: str) -> None:

@@ -89,7 +89,7 @@ def _before(study: Study) -> tuple[Resolved, float]:
     state = checkpoint.open_training(Path(study.checkpoint)).state
     was = msgspec.convert(state.settings, Resolved)
     ratio = was.schedule.ratio(state.schedule_step, state.schedule_total)
-    if ratio < _DECAYED:
+    if ratio < _DECAYED or (ratio < 1 and state.schedule_step >= state.schedule_total):
         raise ConfigError(
             f"`checkpoint: {study.checkpoint}`: its rate is {ratio:.1%} of the peak, so it has decayed already",
             hint="an earlier step of that run; checkpoints at the joints of a schedule stay",

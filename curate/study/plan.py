@@ -17,6 +17,7 @@ Two kinds of study make arms of their own: `kind: microanneal` with `checkpoint`
 `kind: stage_by_stage` with `recipe` and, where not every stage is meant, `stages`.
 """
 
+import shlex
 from pathlib import Path
 from typing import Any, Literal
 
@@ -128,6 +129,7 @@ class Study(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         if not 0 < self.alpha < 1:
             raise ConfigError("`alpha` lies between 0 and 1")
         for folder, command in self.make.items():
+            _check_quotes(folder, command)
             if first_word(command) not in MAKERS:
                 raise ConfigError(
                     f"`make.{folder}: {command}`: {first_word(command) or 'nothing'} makes no folder here",
@@ -258,9 +260,20 @@ def _fill_arms(root: dict[str, Any]) -> None:
         root["arms"], root["control"] = _by_stage(root), ALL
 
 
+def _check_types(root: dict[str, Any]) -> None:
+    lists = [key for key in ("stages", "stage_files") if not isinstance(root.get(key) or [], list)]
+    wrong = lists or ([] if isinstance(root["recipe"], str) else ["recipe"])
+    if wrong:
+        raise ConfigError(
+            f"`{wrong[0]}: {root[wrong[0]]}` is not {'a list' if lists else 'a file'}",
+            hint="recipe: FILE, stages: [NAME, ...], stage_files: [FILE, ...]",
+        )
+
+
 def _by_stage(root: dict[str, Any]) -> dict[str, Any]:
     from curate.study import without
 
+    _check_types(root)
     files = root.get("stage_files") or []
     whole = {"recipe": root["recipe"], "stages": files}
     recipe = without.opened(root["recipe"], files)
@@ -268,6 +281,13 @@ def _by_stage(root: dict[str, Any]) -> dict[str, Any]:
     for name in names:
         without.without(recipe, name)
     return {ALL: whole, **{f"without_{name}": {**whole, "without": name} for name in names}}
+
+
+def _check_quotes(folder: str, command: str) -> None:
+    try:
+        shlex.split(command)
+    except ValueError as error:
+        raise ConfigError(f"`make.{folder}: {command}`: {error}", hint="as in a shell") from None
 
 
 def first_word(command: str) -> str:

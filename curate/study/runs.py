@@ -39,6 +39,9 @@ class Step(msgspec.Struct, frozen=True):
     done: str
     threads: int = 0  # 0: as many as it likes
     result: str = ""  # its JSON; where `status` there is `diverged`, the steps after it are never taken
+    again: bool = (
+        False  # taken even when it is done: the command itself refuses what was made of something else
+    )
 
 
 class Trained(msgspec.Struct, frozen=True):
@@ -79,9 +82,12 @@ def check_tokenizer(study: Study, folder: Path) -> None:
 def making(study: Study) -> list[Step]:
     """Make what the study needs besides its arms, such as a tokenizer and a held-out set."""
     return [
-        Step((*shlex.split(command), "-o", folder), str(Path(folder) / MAKERS[first_word(command)]))
+        Step(
+            (*shlex.split(command), "-o", folder), str(Path(folder) / MAKERS[first_word(command)]),
+            again=first_word(command) in ("run", "tokenize"),
+        )
         for folder, command in study.make.items()
-    ]
+    ]  # fmt: skip
 
 
 def corpus_steps(study: Study, folder: Path, arm: str) -> list[Step]:
@@ -95,7 +101,7 @@ def corpus_steps(study: Study, folder: Path, arm: str) -> list[Step]:
     steps += [Step(*command) for command in left_out.commands(study, folder, arm, source)]
     flags = (*one.tokenize, *left_out.flags(study, folder, arm), "--quiet")
     command = ("tokenize", source, "-o", str(tokens), "--tokenizer", study.tokenizer, *flags)
-    return [*steps, Step(command, str(tokens / "_curate/manifest.json"))]
+    return [*steps, Step(command, str(tokens / "_curate/manifest.json"), again=True)]
 
 
 def _making_corpus(arm: Arm, corpus: Path, store: Path) -> Step:
@@ -107,7 +113,7 @@ def _making_corpus(arm: Arm, corpus: Path, store: Path) -> Step:
         recipe = str(corpus.with_name("recipe.yaml"))
         without.write(without.without(without.opened(arm.recipe, arm.stages), arm.without), Path(recipe))
     command = ("run", recipe, "-o", str(corpus), *sets, *stages, "--store", str(store), "--quiet")
-    return Step(command, str(corpus / "_curate/manifest.json"))
+    return Step(command, str(corpus / "_curate/manifest.json"), again=True)
 
 
 def source_steps(study: Study, folder: Path, arm: str) -> list[Step]:
@@ -116,7 +122,7 @@ def source_steps(study: Study, folder: Path, arm: str) -> list[Step]:
         return []
     store = ("--store", str(folder.parent / ".curate"))
     return [
-        Step(("run", str(recipe), *store, "--quiet"), str(target / "_curate/manifest.json"))
+        Step(("run", str(recipe), *store, "--quiet"), str(target / "_curate/manifest.json"), again=True)
         for target, recipe in sources.recipes(study, folder, arm).items()
     ]
 
@@ -203,7 +209,7 @@ def work(tracks: Sequence[Sequence[Step]], workers: int, logs: Path, say: Say) -
         while waiting or going:
             while waiting and len(going) < workers:
                 number, steps = waiting.pop(0)
-                left = [step for step in steps if not Path(step.done).exists()]
+                left = [step for step in steps if step.again or not Path(step.done).exists()]
                 if left and not divergence(left[0].result):
                     going.append((number, left, _start(left[0], _log(logs, number, left[0]), say)))
                 else:
@@ -212,7 +218,7 @@ def work(tracks: Sequence[Sequence[Step]], workers: int, logs: Path, say: Say) -
                 going.remove(one)
                 number, left, process = one
                 _check(left[0], process.returncode, _log(logs, number, left[0]))
-                waiting.insert(0, (number, left))
+                waiting.insert(0, (number, [] if divergence(left[0].result) else left[1:]))
             time.sleep(0.05)
     finally:
         for _, _, process in going:

@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from curate.errors import DataError
+from curate.errors import ConfigError, DataError
 from curate.eval.scores import numbers
+from curate.eval.suite import load
 from curate.study.runs import Trained
 from curate.study.verdict import Spread
 
@@ -33,6 +34,24 @@ def scored(run: Trained, metrics: Sequence[str]) -> Scored:
             )
     training = msgspec.json.decode((Path(run.folder) / "train.json").read_bytes())
     return Scored(run, {metric: found[metric] for metric in metrics}, training)
+
+
+def check_metrics(suite: str, metrics: Sequence[str]) -> None:
+    """ConfigError for a metric that a suite does not give, before anything is trained."""
+    given = load(suite)
+    sets, tasks = [one.name for one in given.heldout], [one.name for one in given.tasks]
+    whole = [
+        *(["bpb"] if sets else []),
+        *(f"bpb:{name}" for name in sets),
+        *(["core"] if tasks else []),
+        *tasks,
+    ]
+    for metric in metrics:
+        if metric not in whole and metric.partition(":")[0] not in tasks:
+            raise ConfigError(
+                f"the suite `{suite}` gives no metric `{metric}`",
+                hint=f"it gives {', '.join(whole)}; TASK:gold_bpb and TASK:STATISTIC of a task",
+            )
 
 
 class Earlier(msgspec.Struct, frozen=True):

@@ -100,6 +100,18 @@ def test_what_does_not_fit_is_said_before_any_training(project):
     assert "tokens" in done.stderr
     assert "curate train" not in done.stderr
 
+    (project / "plain.parquet").write_bytes((project / "other.parquet").read_bytes())
+    changed = curate("ablate", "study.yaml", "-o", "out/one")  # tokens of what was there before
+    assert changed.returncode == 2
+    assert "curate tokenize plain.parquet" in changed.stderr
+    assert "--fresh" in changed.stderr
+
+    (project / "study.yaml").write_text(STUDY.replace("metric: bpb", "metric: bbp"))
+    wrong = curate("ablate", "study.yaml", "-o", "out/two")
+    assert wrong.returncode == 2
+    assert "gives no metric `bbp`" in wrong.stderr
+    assert not (project / "out/two").exists()
+
 
 @pytest.mark.slow
 def test_a_tokenizer_fitted_on_an_arm_is_refused(project):

@@ -3,16 +3,24 @@
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
-from curate.errors import DataError
+from curate.errors import ConfigError, DataError
 from curate.eval.scores import higher_is_better, numbers
 from curate.study import answer, scores
 from curate.study.plan import Arm, Primary, Study
 from curate.study.runs import Step, Trained
 
 SETTINGS = {"size": "1m", "tokens": 1000, "context": 128, "batch": 8}
+
+
+@pytest.fixture(autouse=True)
+def suite(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("s.yaml").write_text("heldout: [{name: web, path: held.parquet}]")
+    Path("held.parquet").touch()
 
 
 def finished(store: Path, name: str, arm: str, seed: int, bpb: float, **settings: object) -> Trained:
@@ -26,7 +34,7 @@ def finished(store: Path, name: str, arm: str, seed: int, bpb: float, **settings
     }))  # fmt: skip
     training = {
         "settings": {**SETTINGS, "seed": seed, **settings}, "datasets": [{"content": arm}], "parameters": 7, "tokens": 1000,
-        "seconds": 2.0, "notes": ["below 2,000 steps"], "data": {"unique_tokens": 900, "epochs": {arm: 1.1}},
+        "seconds": 2.0, "notes": ["below 2,000 steps"], "data": {"loss_tokens": 1000, "unique_tokens": 900, "epochs": {arm: 1.1}},
     }  # fmt: skip
     (folder / "train.json").write_text(json.dumps(training))
     return Trained(arm, seed, str(folder), (Step((), ""), Step((), str(scores))))
@@ -114,6 +122,37 @@ def test_a_plan_made_longer_has_no_alpha_left(tmp_path, runs):
     assert "no alpha is left" in " ".join(more.notes)
 
 
+def test_other_seeds_or_another_plan_in_the_same_folder_have_no_alpha_left(tmp_path, runs):
+    judged(tmp_path, runs, 3, 3)
+    done = [scores.scored(run, ["bpb"]) for run in runs if run.seed >= 3]
+    for changed in ({"first_seed": 3}, {"first_seed": 3, "tokenizer": "u"}):
+        one = msgspec.structs.replace(study(3), **changed)
+        found = answer.answer(one, tmp_path / "study", tmp_path / "store", done, 3)
+        assert [verdict.alpha for verdict in found.verdicts] == [0.0]
+    assert [look.alpha for look in found.looks] == pytest.approx([0.05, 0, 0])
+
+
+def test_spread_is_lent_only_where_all_arms_are_of_one_scale(tmp_path, runs):
+    earlier = [
+        finished(tmp_path / "store", f"e{seed}", "raw", seed, 1.0 + seed / 100) for seed in range(6, 9)
+    ]
+    assert earlier
+    done = [scores.scored(run, ["bpb"]) for run in runs if run.seed < 2]
+    (tmp_path / "study").mkdir()
+    lent = answer.answer(study(2), tmp_path / "study", tmp_path / "store", done, 2)
+    assert lent.spread["bpb"].df > 2
+    (tmp_path / "other").mkdir()
+    mixed = [finished(tmp_path / "store", f"m{seed}", "clean", seed, 0.9, batch=16) for seed in range(2)]
+    done = [one for one in done if one.run.arm == "raw"] + [scores.scored(run, ["bpb"]) for run in mixed]
+    for order in (done, done[::-1]):
+        alone = answer.answer(study(2), tmp_path / "other", tmp_path / "store", order, 2)
+        assert alone.spread["bpb"].df == 2
+
+
+def test_what_was_not_held_equal_is_said(tmp_path, runs):
+    assert "repeat their data (clean 1.1, raw 1.1 epochs)" in " ".join(judged(tmp_path, runs, 3, 3).notes)
+
+
 def test_runs_of_another_size_lend_nothing(tmp_path, runs):
     finished(tmp_path / "store", "x1", "raw", 20, 5.0, size="3m")
     finished(tmp_path / "store", "x2", "raw", 21, 9.0, size="3m")
@@ -133,5 +172,9 @@ def test_metrics_by_name_and_direction(runs):
 
 
 def test_a_metric_that_the_suite_has_not(runs):
+    scores.check_metrics("s.yaml", ["bpb", "bpb:web"])
+    for metric in ("core", "bpb:docs", "bbp"):
+        with pytest.raises(ConfigError, match=f"no metric `{metric}`"):
+            scores.check_metrics("s.yaml", [metric])
     with pytest.raises(DataError, match="no metric `mmlu`"):
         scores.scored(runs[0], ["mmlu"])

@@ -45,7 +45,7 @@ def run(one: Study, seeds: int, *, confirms: bool = False, lost: bool = False) -
                 settings = {"size": "1m", "tokens": 1000, "context": 128, "batch": 8, "seed": seed}
                 (folder / "train.json").write_text(json.dumps({
                     "settings": settings, "datasets": [{"content": arm}], "parameters": 7, "tokens": 1000, "seconds": 2.0,
-                    "notes": [], "data": {"unique_tokens": 1000 if matching == "tokens" else 500, "epochs": {"tokens": 1.0}},
+                    "notes": [], "data": {"loss_tokens": 1000, "unique_tokens": 1000 if matching == "tokens" else 500, "epochs": {"tokens": 1.0}},
                 }))  # fmt: skip
                 made = Trained(arm, seed, str(folder), (Step((), ""), Step((), str(file))), matching)
                 done.append(scores.scored(made, ["bpb"]))
@@ -61,6 +61,8 @@ def run(one: Study, seeds: int, *, confirms: bool = False, lost: bool = False) -
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    Path("s.yaml").write_text("heldout: [{name: web, path: held.parquet}]")
+    Path("held.parquet").touch()
     OUT.mkdir()
 
 

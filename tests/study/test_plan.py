@@ -61,6 +61,7 @@ def test_seeds_metrics_and_training_of_an_arm(study):
             "make: {t: rm -r}\ntokenizer: t",
             "`make.t: rm -r`: rm makes no folder here",
         ),
+        ("tokenizer: tokenizer", "make: {t: 'run \"x'}\ntokenizer: t", "No closing quotation"),
         ("seeds: 4", "sedes: 4", "did you mean `seeds`"),
     ],
 )
@@ -68,6 +69,16 @@ def test_what_is_wrong_is_said_before_anything_runs(study, old, new, says):
     with pytest.raises(ConfigError) as refused:
         study(GOOD.replace(old, new))
     assert says in f"{refused.value} {refused.value.hint}"
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [("recipe: 5", "`recipe: 5` is not a file"), ("recipe: r.yaml\nstages: x", "`stages: x` is not a list")],
+)
+def test_stage_by_stage_with_something_else_than_a_recipe(study, line, says):
+    text = "name: s\nkind: stage_by_stage\ntokenizer: tokenizer\nsuite: suite.yaml\nprimary: {metric: bpb}\n"
+    with pytest.raises(ConfigError, match=says):
+        study(text + line)
 
 
 def test_no_study_file(study):

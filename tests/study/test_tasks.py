@@ -55,7 +55,7 @@ def finished(store: Path, suite: str, arm: str, seed: int, right: float) -> Trai
     }))  # fmt: skip
     training = {
         "settings": {**SETTINGS, "seed": seed}, "datasets": [{"content": arm}], "parameters": 7, "tokens": 4000, "steps": 40,
-        "seconds": 2.0, "notes": [], "data": {"unique_tokens": 900, "epochs": {arm: 1.0}},
+        "seconds": 2.0, "notes": [], "data": {"loss_tokens": 1000, "unique_tokens": 900, "epochs": {arm: 1.0}},
     }  # fmt: skip
     (folder / "train.json").write_text(json.dumps(training))
     return Trained(arm, seed, str(folder), (Step((), ""), Step((), str(scores / "eval.json"))))
