@@ -44,7 +44,9 @@ def ablate(
     record: Annotated[
         bool, typer.Option("--record", help="Add a complete confirm run to recipes/RESULTS.md.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and what it could see.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Make what `make` names, print the plan and what it could see.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:

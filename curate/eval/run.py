@@ -113,9 +113,10 @@ def write(folder: str, found: Evaluation, documents: pa.Table, items: pa.Table) 
     """Lay the three files down, `eval.json` last: where it is, the others are whole and its own."""
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
-    (place / RESULT).unlink(missing_ok=True)
+    own = f".{os.getpid()}-"  # two studies may score one run at a time
     for name, table in (("documents", documents), ("items", items)):
-        pq.write_table(table, place / f".{name}.parquet", compression="zstd")
-        os.replace(place / f".{name}.parquet", place / f"{name}.parquet")
-    (place / f".{RESULT}").write_bytes(msgspec.json.format(msgspec.json.encode(found)))
-    os.replace(place / f".{RESULT}", place / RESULT)
+        pq.write_table(table, place / f"{own}{name}.parquet", compression="zstd")
+    (place / f"{own}{RESULT}").write_bytes(msgspec.json.format(msgspec.json.encode(found)))
+    (place / RESULT).unlink(missing_ok=True)
+    for name in ("documents.parquet", "items.parquet", RESULT):
+        os.replace(place / f"{own}{name}", place / name)

@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from curate.engine.fingerprints import digest_of
+from curate.engine.lock import is_dead, read_owner
 from curate.errors import COMPLETE, GUARD, QUARANTINED, USAGE, ConfigError, DataError, RunError
 from curate.fit.corpus import Corpus
 from curate.fit.tokenizer import fitted_on
-from curate.io.files import content_of
+from curate.io.files import Folder, content_of
 from curate.models.tokenizer import contract
 from curate.study import kinds, left_out, matching, sources, without
 from curate.study.plan import MAKERS, Arm, Study, first_word
@@ -205,18 +206,24 @@ def work(tracks: Sequence[Sequence[Step]], workers: int, logs: Path, say: Say) -
     """
     waiting = [(i, list(track)) for i, track in enumerate(tracks)]
     going: list[tuple[int, list[Step], subprocess.Popen[bytes]]] = []
+    told: set[str] = set()
     try:
         while waiting or going:
-            while waiting and len(going) < workers:
-                number, steps = waiting.pop(0)
+            for entry in list(waiting):
+                number, steps = entry
                 left = [step for step in steps if step.again or not Path(step.done).exists()]
-                if left and not divergence(left[0].result):
-                    going.append((number, left, _start(left[0], _log(logs, number, left[0]), say)))
-                else:
+                if not left or divergence(left[0].result):
+                    waiting.remove(entry)
                     yield number
+                elif len(going) < workers and not _is_held(left[0], told, say):
+                    waiting.remove(entry)
+                    going.append((number, left, _start(left[0], _log(logs, number, left[0]), say)))
             for one in [one for one in going if one[2].poll() is not None]:
                 going.remove(one)
                 number, left, process = one
+                if process.returncode == USAGE and _is_held(left[0], told, say):  # the other was quicker
+                    waiting.append((number, left))
+                    continue
                 _check(left[0], process.returncode, _log(logs, number, left[0]))
                 waiting.insert(0, (number, [] if divergence(left[0].result) else left[1:]))
             time.sleep(0.05)
@@ -225,6 +232,20 @@ def work(tracks: Sequence[Sequence[Step]], workers: int, logs: Path, say: Say) -
             process.terminate()
         for _, _, process in going:
             process.wait()
+
+
+def _is_held(step: Step, told: set[str], say: Say) -> bool:
+    """Whether another study trains this run just now; it is waited for."""
+    if step.arguments[:1] != ("train",):
+        return False
+    place = str(Path(step.done).parents[1])
+    owner = read_owner(Folder(place)) if Path(place).exists() else None
+    if owner is None or is_dead(owner):
+        return False
+    if place not in told:
+        told.add(place)
+        say(f"waiting: {place} is being trained by process {owner.pid} on {owner.host}")
+    return True
 
 
 def _log(logs: Path, track: int, step: Step) -> Path:

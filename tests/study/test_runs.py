@@ -1,8 +1,13 @@
 """Commands side by side: what is done is left alone, and a command that fails speaks for itself."""
 
+import os
+import socket
+
 import pytest
 
+from curate.engine.lock import Lock
 from curate.errors import ConfigError
+from curate.io.files import Folder
 from curate.study.runs import Step, divergence, work
 
 
@@ -35,3 +40,20 @@ def test_what_is_done_is_not_started_again(tmp_path):
     step = Step(("verify", "nosuch"), str(tmp_path / "done"))
     assert list(work([[step], [step, step]], 2, tmp_path / "log", said.append)) == [0, 1]
     assert said == []
+
+
+def test_a_run_that_another_study_trains_is_waited_for(tmp_path):
+    place, done = tmp_path / "run", tmp_path / "run" / "final" / "config.json"
+    place.mkdir()
+    step = Step(("train", "nosuch"), str(done))
+    said: list[str] = []
+    with Lock(Folder(str(place))):
+        over = work([[step], []], 2, tmp_path / "log", said.append)
+        assert next(over) == 1
+        assert said == [
+            f"waiting: {place} is being trained by process {os.getpid()} on {socket.gethostname()}"
+        ]
+        done.parent.mkdir()
+        done.touch()
+        assert list(over) == [0]
+    assert len(said) == 1
