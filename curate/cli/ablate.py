@@ -160,10 +160,9 @@ def _trained(
 
     done: list[Scored] = []
     diverged: list[Lost] = []
-    folders = list(dict.fromkeys(run.folder for run in wanted))
-    tracks = [next(run.steps for run in wanted if run.folder == folder) for folder in folders]
+    tracks = list(dict.fromkeys(run.steps for run in wanted))
     for number in runs.work(tracks, workers, logs, talk):
-        for run in (run for run in wanted if run.folder == folders[number]):
+        for run in (run for run in wanted if run.steps == tracks[number]):
             why = runs.divergence(run.steps[0].result)
             if why:
                 diverged.append(Lost(run.arm, run.seed, run.matching, why, run.folder))

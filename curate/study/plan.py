@@ -47,6 +47,9 @@ class Arm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     stages: tuple[str, ...] = ()  # Python files with stages of the recipe's own
     tokenize: tuple[str, ...] = ()  # flags of `curate tokenize`, such as --prefix
     train: dict[str, Any] = {}  # keys of training that only this arm has
+    scored: Literal["final", "average"] = (
+        "final"  # its last weights, or what `train: {average: ...}` made of several
+    )
     seed_offset: int = 0  # added to its seeds in training; arms that are the same are then other runs (A/A)
 
     @property

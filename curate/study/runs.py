@@ -26,6 +26,7 @@ from curate.models.tokenizer import contract
 from curate.study import kinds, left_out, matching, sources, without
 from curate.study.plan import MAKERS, Arm, Study, first_word
 from curate.study.verdict import Matching
+from curate.train.averaging import Average
 from curate.train.tokens import Tokens, same_contract
 
 Say = Callable[[str], None]
@@ -176,13 +177,26 @@ def _run(
         )
         raise type(error)(f"arm `{of[0]}`: {error.what}", hint=hint, where=error.where) from None
     run = store / prepared.fingerprint
-    done, scores = run / "final" / "config.json", run / "eval" / suite
+    done, (weights, scores) = run / "final" / "config.json", _scored(study, of[0], prepared.settings.average)
     train = ("train", *tokens, "-o", str(run), "--config", str(config), "--quiet")
-    score = ("eval", str(run / "final"), "--suite", study.suite, "-o", str(scores), "--quiet")
-    steps = (Step(train, str(done), 1, str(run / "train.json")), Step(score, str(scores / "eval.json"), 1))
+    place = run / scores / suite
+    score = ("eval", str(run / weights), "--suite", study.suite, "-o", str(place), "--quiet")
+    steps = (Step(train, str(done), 1, str(run / "train.json")), Step(score, str(place / "eval.json"), 1))
     return _Prepared(
         Trained(of[0], of[1], str(run), steps, of[2]), prepared.settings.tokens, prepared.datasets
     )
+
+
+def _scored(study: Study, arm: str, average: Average | None) -> tuple[str, str]:
+    """Folders of a run: of the weights that the arm is told by, and of their scores."""
+    if study.arms[arm].scored == "final":
+        return "final", "eval"
+    if average is None:
+        raise ConfigError(
+            f"arm `{arm}` is scored by averaged weights, and averages none",
+            hint="train: {average: {kind: ema}}",
+        )
+    return f"final-{average.kind}", f"eval-{average.kind}"
 
 
 def suite_name(study: Study) -> str:
@@ -215,7 +229,11 @@ def work(tracks: Sequence[Sequence[Step]], workers: int, logs: Path, say: Say) -
                 if not left or divergence(left[0].result):
                     waiting.remove(entry)
                     yield number
-                elif len(going) < workers and not _is_held(left[0], told, say):
+                elif (
+                    len(going) < workers
+                    and not _is_going(left[0], going)
+                    and not _is_held(left[0], told, say)
+                ):
                     waiting.remove(entry)
                     going.append((number, left, _start(left[0], _log(logs, number, left[0]), say)))
             for one in [one for one in going if one[2].poll() is not None]:
@@ -232,6 +250,11 @@ def work(tracks: Sequence[Sequence[Step]], workers: int, logs: Path, say: Say) -
             process.terminate()
         for _, _, process in going:
             process.wait()
+
+
+def _is_going(step: Step, going: "list[tuple[int, list[Step], subprocess.Popen[bytes]]]") -> bool:
+    """Whether another track is at the same step."""
+    return any(left[0].done == step.done for _, left, _ in going)
 
 
 def _is_held(step: Step, told: set[str], say: Say) -> bool:

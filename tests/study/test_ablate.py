@@ -132,3 +132,23 @@ def test_what_a_study_names_to_be_made_is_made_once(project):
     assert "curate fit tokenizer held.parquet --vocab-size 300 -o own" in planned.stderr
     assert (project / "own/tokenizer.json").exists()
     assert "curate fit" not in curate("ablate", "study.yaml", "-o", "out/one", "--dry-run").stderr
+
+
+@pytest.mark.slow
+def test_averaged_weights_are_an_arm_of_their_own_and_no_training(project):
+    changed = STUDY.replace(
+        "  other: {dataset: other.parquet}", "  mean: {dataset: plain.parquet, scored: average}"
+    )
+    averaging = "tokens: 1280, checkpoint_every: 4, average: {kind: sma, last: 2}"
+    (project / "study.yaml").write_text(changed.replace("tokens: 1280", averaging))
+    done = curate("ablate", "study.yaml", "-o", "out/one", "--json", "--workers", "2")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("curate train ") == 2  # two seeds
+    assert done.stderr.count("curate eval out/") == 4
+    values = json.loads(done.stdout)["values"]
+    assert values["mean"]["bpb"].keys() == values["plain"]["bpb"].keys()
+    assert all(values["mean"]["bpb"][seed] != values["plain"]["bpb"][seed] for seed in values["mean"]["bpb"])
+    (project / "study.yaml").write_text(changed)
+    refused = curate("ablate", "study.yaml", "-o", "out/two")
+    assert refused.returncode == 2
+    assert "averages none" in refused.stderr
