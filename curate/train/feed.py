@@ -101,7 +101,7 @@ class Feed:
         self._stream.progress = progress + (settings.shuffle - 1) / (settings.steps * settings.batch)
 
     def realised(self) -> dict[str, Any]:
-        """What was trained on so far: share of each dataset in the loss-bearing tokens, unique tokens, epochs (read; with what waits)."""
+        """What was trained on so far: share of each dataset in the loss-bearing tokens, unique tokens, epochs."""
         counts = self._packer.counts
         total = max(1, sum(counts.by_dataset))
         return {
@@ -112,7 +112,7 @@ class Feed:
             "unique_tokens": counts.unique_tokens,
             "discarded_tokens": counts.discarded,
             "fill_rate": round(counts.fill_rate(self._settings.context), 6),
-            "epochs": self._stream.epochs(),
+            "epochs": self._stream.epochs(counts.by_dataset),
         }
 
     def _ordered(self, tokens: Tokens, epoch: int) -> Positions:

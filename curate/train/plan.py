@@ -177,15 +177,21 @@ class Stream(Iterator[Pick]):
         self._at: list[int] = list(state.get("at", none))
         self._taken: list[int] = list(state.get("taken", none))  # learned tokens in this phase
         self._orders = [order(one, epoch) for one, epoch in zip(datasets, self._epoch, strict=True)]
+        self._there = [
+            int(tokens.sum() if len(chosen) == len(tokens) else tokens[chosen].sum())
+            for tokens, chosen in zip(self._learned, self._orders, strict=True)
+        ]
 
     def state(self) -> dict[str, Any]:
         """Where it is; JSON as it stands."""
         return {"phase": self._phase, "epoch": self._epoch[:], "at": self._at[:], "taken": self._taken[:]}
 
-    def epochs(self) -> dict[str, float]:
-        """How often each dataset was read, in part too."""
-        read = zip(self._plan.names, self._epoch, self._at, self._orders, strict=True)
-        return {name: round(epoch + at / len(order), 4) for name, epoch, at, order in read}
+    def epochs(self, trained: Sequence[int]) -> dict[str, float]:
+        """How often each dataset was trained on, in part too; `trained` (datasets,) is in learned tokens."""
+        return {
+            name: round(count / max(1, there), 4)
+            for name, count, there in zip(self._plan.names, trained, self._there, strict=True)
+        }
 
     def __next__(self) -> Pick:
         phase = sum(start <= self.progress + 1e-12 for start in self._plan.starts) - 1

@@ -254,9 +254,10 @@ def test_shares_hold_and_change_by_phase(token_dataset, tmp_path: Path) -> None:
     assert found.data["shares"]["a"] == pytest.approx(0.375, abs=0.01)
 
 
-def test_epochs_are_counted_and_unique_tokens_with_them(token_dataset, tmp_path: Path) -> None:
+@pytest.mark.parametrize("shuffle", [1, 12])  # what waits was not trained on
+def test_epochs_are_counted_and_unique_tokens_with_them(token_dataset, tmp_path: Path, shuffle: int) -> None:
     few = token_dataset([[3 + i, 4 + i, 5 + i, 6] for i in range(40)], name="few")
-    found = run.train([few], tmp_path / "out", given("mix.max_epochs=8", "shuffle=1"))
+    found = run.train([few], tmp_path / "out", given("mix.max_epochs=8", f"shuffle={shuffle}"))
     assert found.data["epochs"]["few"] == pytest.approx(STEPS * CONTEXT * BATCH / 240, abs=0.1)
     assert found.data["unique_tokens"] == 40 * 5
 
